@@ -1,0 +1,208 @@
+"""Audio as a value: samples and their rate, read from and written to files, resampled, drawn, played in a notebook.
+
+Letters: C channels, N samples.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from unitok.errors import AudioFormatError, suggest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Audio"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audio:
+    """Samples with their rate."""
+
+    samples: Tensor
+    """`[C, N]`, float32, nominally in [-1, 1]."""
+    sample_rate_hz: int
+    """Samples per second and channel."""
+
+    def __post_init__(self) -> None:
+        """Check shape, type and values; other floating-point types become float32.
+
+        Raises:
+            AudioFormatError: If the samples are not `[C, N]`, floating point and finite, or the rate is not positive.
+        """
+        samples, rate = self.samples, self.sample_rate_hz
+        if not isinstance(samples, Tensor) or samples.ndim != 2 or not samples.shape[0]:
+            got = list(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
+            raise AudioFormatError(
+                f"samples are {got}, allowed: a tensor [C, N]. Audio.of((samples, rate)) takes arrays and [N] too."
+            )
+        if not samples.is_floating_point():
+            raise AudioFormatError(
+                f"samples are {samples.dtype}, allowed: floating point in [-1, 1]. Divide 16-bit samples by 32768."
+            )
+        if int(rate) != rate or rate <= 0:
+            raise AudioFormatError(f"sample rate is {rate}, allowed: a whole number of Hz above 0.")
+        if not bool(torch.isfinite(samples).all()):
+            bad = int((~torch.isfinite(samples)).sum())
+            raise AudioFormatError(f"{bad} of {samples.numel()} samples are NaN or infinite. Look at what made them.")
+        object.__setattr__(self, "samples", samples.detach().to(torch.float32))
+        object.__setattr__(self, "sample_rate_hz", int(rate))
+
+    @classmethod
+    def of(cls, value: Audio | str | Path | tuple[Any, int]) -> Audio:
+        """Return audio from an `Audio`, a file, or `(samples, sample_rate_hz)`.
+
+        Samples are `[N]` or `[C, N]`, a tensor, an array or a list.
+
+        Raises:
+            AudioFormatError: If it is none of these, or not usable as audio.
+        """
+        if isinstance(value, Audio):
+            return value
+        if isinstance(value, str | Path):
+            return cls.read(value)
+        if isinstance(value, tuple) and len(value) == 2:
+            samples, rate = value
+            samples = torch.as_tensor(samples)
+            return cls(samples[None] if samples.ndim == 1 else samples, rate)
+        raise AudioFormatError(f"got {type(value).__name__}, allowed: Audio, a path, or (samples, sample_rate_hz).")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Audio:
+        """Read a file of any format libsndfile knows (wav, flac, ogg, mp3, …).
+
+        Raises:
+            AudioFormatError: If the file is missing, is not audio, or holds no samples.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise AudioFormatError(f"audio file '{path}' {'is a folder' if path.is_dir() else 'does not exist'}.")
+        try:
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, OSError) as error:
+            reason = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
+            raise AudioFormatError(
+                f"audio file '{path}' cannot be read: {reason}. Readable: {', '.join(sorted(_formats()))}; "
+                "ffmpeg turns others into wav."
+            ) from error
+        if not len(samples):
+            raise AudioFormatError(f"audio file '{path}' holds no samples.")
+        try:
+            return cls(torch.from_numpy(np.ascontiguousarray(samples.T)), rate)
+        except AudioFormatError as error:
+            raise AudioFormatError(f"audio file '{path}': {error}") from error
+
+    def write(self, path: str | Path) -> Path:
+        """Write a file, its format by its suffix (16-bit where the format has it); values beyond [-1, 1] are clipped.
+
+        The file appears whole or not at all. Folders are made.
+
+        Returns:
+            The path.
+
+        Raises:
+            AudioFormatError: If the format is unknown or cannot hold this audio.
+        """
+        path = Path(path)
+        kind, formats = path.suffix[1:].lower(), _formats()
+        if kind not in formats:
+            raise AudioFormatError(
+                f"cannot write '{path}': its suffix is '{path.suffix}'.{suggest(kind, formats)} "
+                f"Allowed: {', '.join(sorted(formats))}."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        try:
+            soundfile.write(
+                partial, self._interleaved(), self.sample_rate_hz, subtype=_subtype(kind), format=_formats()[kind]
+            )
+            partial.replace(path)
+        except soundfile.SoundFileError as error:
+            raise AudioFormatError(
+                f"cannot write '{path}': {kind} does not take {self!r} ({error}). Resample it, or write .wav."
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def resample(self, sample_rate_hz: int) -> Audio:
+        """Return the audio at another rate, band-limited (windowed sinc); itself where the rate is the same.
+
+        `N` becomes `ceil(N * new / old)`.
+
+        Source: `torchaudio.functional.resample`.
+        """
+        if sample_rate_hz == self.sample_rate_hz:
+            return self
+        from torchaudio.functional import resample
+
+        if sample_rate_hz <= 0:
+            raise AudioFormatError(f"sample rate is {sample_rate_hz}, allowed: a whole number of Hz above 0.")
+        return Audio(resample(self.samples, self.sample_rate_hz, sample_rate_hz), sample_rate_hz)
+
+    def mono(self) -> Audio:
+        """Return the mean of the channels, `[1, N]`."""
+        return self if self.n_channels == 1 else Audio(self.samples.mean(0, keepdim=True), self.sample_rate_hz)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, C."""
+        return self.samples.shape[0]
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples in each channel, N."""
+        return self.samples.shape[1]
+
+    @cached_property
+    def duration_s(self) -> float:
+        """Length in s."""
+        return self.n_samples / self.sample_rate_hz
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw waveform and log-mel spectrogram.
+
+        Args:
+            path: Where to write the picture (format by suffix); None only returns it, for a notebook.
+        """
+        from unitok.plotting import plot_audio
+
+        return plot_audio(self, path)
+
+    def __repr__(self) -> str:
+        """Return `Audio(2.52 s, 16000 Hz, mono)`."""
+        channels = {1: "mono", 2: "stereo"}.get(self.n_channels, f"{self.n_channels} channels")
+        return f"Audio({self.duration_s:.2f} s, {self.sample_rate_hz} Hz, {channels})"
+
+    def _repr_html_(self) -> str:
+        """Return a player for a notebook."""
+        file = io.BytesIO()
+        soundfile.write(file, self._interleaved(), self.sample_rate_hz, subtype="PCM_16", format="WAV")
+        data = base64.b64encode(file.getvalue()).decode()
+        return f'<audio controls src="data:audio/wav;base64,{data}"></audio> {self!r}'
+
+    def _interleaved(self) -> np.ndarray:
+        return self.samples.cpu().numpy().T
+
+
+def _formats() -> dict[str, str]:
+    """Return suffix -> libsndfile format."""
+    formats = {name.lower(): name for name in soundfile.available_formats() if name != "RAW"}
+    return formats | {"aif": "AIFF", "opus": "OGG"}
+
+
+def _subtype(kind: str) -> str | None:
+    if kind == "opus":
+        return "OPUS"
+    return "PCM_16" if soundfile.check_format(_formats()[kind], "PCM_16") else None

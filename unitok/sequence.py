@@ -1,0 +1,321 @@
+"""Token sequences: the value that every task becomes. It knows its segments, prints and plots itself, and splits back.
+
+    position   0      1           2        3 …        9        10       11 …            74        75
+    slot 0   <bos> <task:tts> <lang:en> <text> ▁the … </text> <audio>  c0 c0 c0 …    </audio>   <eos>
+    slot 1     ·      ·           ·        ·    ·       ·        ·      c1 c1 c1 …       ·         ·
+    …                                                                   …
+    loss_mask                                                           1  1  1  1  …    1
+
+Not here: how values become a sequence (`tasks/builder.py`). Letters: B batch, S positions, K slots (codebooks),
+T frames. Masks are bool, True means use it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from unitok.errors import DataError, TokenizerError, suggest
+from unitok.vocabulary import Vocabulary, kind_index
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from unitok.tokenizers.base import TextTokenizer
+
+__all__ = ["Segment", "SequenceBatch", "TokenSequence", "collate"]
+
+Role = Literal["control", "condition", "target"]
+SPELLED_KINDS = ("text", "label")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A named stretch `[start, stop)` of a sequence; conditions and targets include their markers."""
+
+    name: str
+    """Name of the task's field; of a control token its name, such as `<bos>`."""
+    kind: str
+    """`text`, `label`, `audio`, `semantic`, or `control`."""
+    role: Role
+    """Which side of the task it is on."""
+    start: int
+    """First position."""
+    stop: int
+    """One past the last position."""
+
+    @property
+    def content(self) -> slice:
+        """The positions between the markers; a control token's own position."""
+        return slice(self.start, self.stop) if self.role == "control" else slice(self.start + 1, self.stop - 1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenSequence:
+    """One laid-out task: `<bos> <task:…> [<lang:…>]`, conditions, targets, `<eos>`; without targets, a prompt."""
+
+    tokens: Tensor
+    """Joint ids `[S, K]`, int64; text and markers fill slot 0 only, the rest is `<empty>`."""
+    segments: tuple[Segment, ...]
+    """All stretches in order, without gaps."""
+    vocabulary: Vocabulary
+    """What the ids mean."""
+    text_tokenizer: TextTokenizer | None = None
+    """Spells text; without it text prints as a count and `split` refuses text."""
+    frame_rate_hz: float | None = None
+    """Codec frames per second; without it durations are not shown."""
+    loss_weights: Tensor | None = None
+    """Weight of each position's loss `[S]`, float32; None means 1 at every label."""
+    codebook_weights: tuple[float, ...] = ()
+    """Weights of the codebooks of audio targets; empty means the model's own."""
+
+    def __post_init__(self) -> None:
+        """Check that the segments cover the tokens.
+
+        Raises:
+            ValueError: If they do not, or if the tokens have another number of slots than the vocabulary has codebooks.
+        """
+        if self.tokens.ndim != 2 or self.tokens.shape[1] != self.vocabulary.n_codebooks:
+            raise ValueError(
+                f"tokens have shape {list(self.tokens.shape)}, allowed: [S, {self.vocabulary.n_codebooks}]."
+            )
+        edges = [0, *(segment.stop for segment in self.segments)]
+        if [segment.start for segment in self.segments] != edges[:-1] or edges[-1] != len(self.tokens):
+            raise ValueError(
+                f"segments end at {edges[1:]}, they have to follow each other and cover {len(self.tokens)} positions."
+            )
+
+    def __len__(self) -> int:
+        """Return the number of positions, S."""
+        return len(self.tokens)
+
+    def __str__(self) -> str:
+        """Return the sequence as one line, see `show`."""
+        return self.show()
+
+    def __repr__(self) -> str:
+        """Return the line with long texts cut short."""
+        return f"TokenSequence(S={len(self)}, K={self.vocabulary.n_codebooks}: {self.show(max_pieces=8)})"
+
+    def show(self, max_pieces: int | None = None) -> str:
+        """Return the sequence as one line.
+
+        `<bos> <task:tts> <text> ▁the ▁quick </text> <audio> [8 × 63 frames, 2.5 s] </audio> <eos>`
+
+        Args:
+            max_pieces: Pieces of each text shown, the rest is `…`; None shows all.
+        """
+        return " ".join(self._shown(segment, max_pieces) for segment in self.segments)
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the grid: slots over positions, coloured by segment, labels of the loss marked below.
+
+        Args:
+            path: Where to write the picture (format by suffix); None only returns it, for a notebook.
+        """
+        from unitok.plotting import plot_sequence
+
+        return plot_sequence(self, path)
+
+    def segment(self, name: str) -> Segment:
+        """Return the segment of one field.
+
+        Raises:
+            KeyError: If the sequence has none of that name.
+        """
+        for segment in self.segments:
+            if segment.name == name:
+                return segment
+        names = [segment.name for segment in self.segments if segment.role != "control"]
+        raise KeyError(f"the sequence has no segment '{name}'.{suggest(name, names)} It has: {', '.join(names)}.")
+
+    def codes(self, name: str) -> Tensor:
+        """Return the codes of an audio segment `[K', T]` or a semantic one `[1, T]`, int64.
+
+        Raises:
+            KeyError: If the sequence has no such segment.
+            TokenizerError: If it holds something else.
+        """
+        segment = self.segment(name)
+        content = self.tokens[segment.content]
+        if segment.kind == "audio":
+            return self.vocabulary.tokens_to_codes(content)
+        if segment.kind == "semantic":
+            return torch.tensor([self.vocabulary.tokens_to_semantic(content[:, 0])], dtype=torch.int64)
+        raise TokenizerError(f"segment '{name}' is {segment.kind}, it has no codes. Use split()['{name}'].")
+
+    def text_ids(self, name: str) -> list[int]:
+        """Return the text-tokenizer ids of a text or label segment."""
+        return self.vocabulary.tokens_to_text(self.tokens[self.segment(name).content, 0])
+
+    def split(self) -> dict[str, str | Tensor]:
+        """Return what the sequence was built from: text of text and label segments, codes `[K', T]` of the others.
+
+        Raises:
+            TokenizerError: If there is text and no text tokenizer.
+        """
+        values: dict[str, str | Tensor] = {}
+        for segment in self.segments:
+            if segment.role == "control":
+                continue
+            if segment.kind not in SPELLED_KINDS:
+                values[segment.name] = self.codes(segment.name)
+            elif self.text_tokenizer is None:
+                raise TokenizerError(
+                    f"segment '{segment.name}' is {segment.kind}: give the sequence its text_tokenizer to spell it."
+                )
+            else:
+                values[segment.name] = self.text_tokenizer.decode(self.text_ids(segment.name))
+        return values
+
+    @property
+    def loss_mask(self) -> Tensor:
+        """`[S]`: the token here is a label, contents and end markers of targets."""
+        return self._covering([slice(s.start + 1, s.stop) for s in self.segments if s.role == "target"])
+
+    @property
+    def frame_mask(self) -> Tensor:
+        """`[S]`: an audio frame of a target."""
+        return self._covering([s.content for s in self.segments if s.role == "target" and s.kind == "audio"])
+
+    @property
+    def target_mask(self) -> Tensor:
+        """`[S]`: inside a target, markers included."""
+        return self._covering([slice(s.start, s.stop) for s in self.segments if s.role == "target"])
+
+    @property
+    def prefix_mask(self) -> Tensor:
+        """`[S]`: before the first target; all of a prompt."""
+        first = next((s.start for s in self.segments if s.role == "target"), len(self))
+        return self._covering([slice(0, first)])
+
+    @property
+    def kinds(self) -> Tensor:
+        """`[S]`, int8: `kind_index` of the segment each position belongs to."""
+        kinds = torch.zeros(len(self), dtype=torch.int8)
+        for segment in self.segments:
+            kinds[segment.start : segment.stop] = kind_index(segment.kind)
+        return kinds
+
+    @property
+    def loss_weight(self) -> Tensor:
+        """`[S]`, float32: weight of each label, 0 elsewhere."""
+        labels = self.loss_mask.float()
+        return labels if self.loss_weights is None else labels * self.loss_weights
+
+    def _covering(self, stretches: Sequence[slice]) -> Tensor:
+        covered = torch.zeros(len(self), dtype=torch.bool)
+        for stretch in stretches:
+            covered[stretch] = True
+        return covered
+
+    def _shown(self, segment: Segment, max_pieces: int | None) -> str:
+        if segment.role == "control":
+            return segment.name
+        content = self.tokens[segment.content]
+        if segment.kind in SPELLED_KINDS:
+            body = self._spelled(content[:, 0], max_pieces)
+        elif segment.kind == "audio":
+            n_codebooks = len(self.vocabulary.tokens_to_codes(content))
+            seconds = f", {len(content) / self.frame_rate_hz:.1f} s" if self.frame_rate_hz else ""
+            body = f"[{n_codebooks} × {_count(len(content), 'frame')}{seconds}]"
+        else:
+            body = f"[{_count(len(content), 'token')}]"
+        return " ".join(filter(None, [f"<{segment.kind}>", body, f"</{segment.kind}>"]))
+
+    def _spelled(self, tokens: Tensor, max_pieces: int | None) -> str:
+        if self.text_tokenizer is None:
+            return f"[{_count(len(tokens), 'token')}]"
+        ids = self.vocabulary.tokens_to_text(tokens)
+        cut = [] if max_pieces is None or len(ids) <= max_pieces else ["…"]
+        return " ".join([self.text_tokenizer.piece(id) for id in ids[:max_pieces]] + cut)
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceBatch:
+    """Sequences side by side, padded on the right with `<empty>`; padding is False or 0 in every mask."""
+
+    tokens: Tensor
+    """`[B, S, K]`, int64."""
+    lengths: Tensor
+    """`[B]`, int64: positions of each sequence."""
+    loss_mask: Tensor
+    """`[B, S]`: the token here is a label."""
+    frame_mask: Tensor
+    """`[B, S]`: an audio frame of a target."""
+    prefix_mask: Tensor
+    """`[B, S]`: before the first target."""
+    kind: Tensor
+    """`[B, S]`, int8: `vocabulary.kind_index` of the segment, 0 for control tokens and padding."""
+    loss_weight: Tensor
+    """`[B, S]`, float32: weight of each label."""
+    codebook_weight: Tensor | None = None
+    """`[B, K]`, float32: codebook weights of the task cards, 1 where a card has none; None where no card has any."""
+
+    def __len__(self) -> int:
+        """Return the number of sequences, B."""
+        return len(self.tokens)
+
+    @property
+    def valid_mask(self) -> Tensor:
+        """`[B, S]`: not padding."""
+        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SequenceBatch:
+        """Return the batch on another device."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> SequenceBatch:
+        """Return the batch in pinned memory (a DataLoader calls this)."""
+        return self._mapped(lambda tensor: tensor.pin_memory())
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> SequenceBatch:
+        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
+
+
+def collate(sequences: Sequence[TokenSequence]) -> SequenceBatch:
+    """Put sequences side by side, padded on the right.
+
+    Raises:
+        DataError: If there are none, or they are of different vocabularies.
+    """
+    if not sequences:
+        raise DataError("a batch needs at least one sequence, got none.")
+    for sequence in sequences[1:]:
+        if sequence.vocabulary is not sequences[0].vocabulary:
+            sequences[0].vocabulary.check_same(sequence.vocabulary, "other sequence of the batch")
+    return SequenceBatch(
+        tokens=_padded([s.tokens for s in sequences]),
+        lengths=torch.tensor([len(s) for s in sequences]),
+        loss_mask=_padded([s.loss_mask for s in sequences]),
+        frame_mask=_padded([s.frame_mask for s in sequences]),
+        prefix_mask=_padded([s.prefix_mask for s in sequences]),
+        kind=_padded([s.kinds for s in sequences]),
+        loss_weight=_padded([s.loss_weight for s in sequences]),
+        codebook_weight=_codebook_weight(sequences),
+    )
+
+
+def _codebook_weight(sequences: Sequence[TokenSequence]) -> Tensor | None:
+    if not any(sequence.codebook_weights for sequence in sequences):
+        return None
+    weight = torch.ones(len(sequences), sequences[0].vocabulary.n_codebooks)
+    for row, sequence in zip(weight, sequences, strict=True):
+        given = torch.tensor(sequence.codebook_weights[: len(row)])
+        row[: len(given)] = given
+    return weight
+
+
+def _padded(rows: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -1,0 +1,24 @@
+"""Tasks: what a card under `tasks/` means.
+
+`task.py` reads cards (no torch), `builder.py` lays values out as token sequences.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitok.tasks.task import FIELD_KINDS, SOURCES, Field, GenerateDefaults, Task, list_tasks
+
+if TYPE_CHECKING:
+    from unitok.tasks.builder import SequenceBuilder
+
+__all__ = ["FIELD_KINDS", "SOURCES", "Field", "GenerateDefaults", "SequenceBuilder", "Task", "list_tasks"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the builder, and with it torch, only when it is asked for: listing tasks needs neither."""
+    if name == "SequenceBuilder":
+        from unitok.tasks.builder import SequenceBuilder
+
+        return SequenceBuilder
+    raise AttributeError(f"module 'unitok.tasks' has no attribute '{name}'")

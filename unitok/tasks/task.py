@@ -1,0 +1,303 @@
+"""A task as its card defines it: which fields are conditions, which are targets, how to generate and to score.
+
+Not here: tokens (see `builder.py`). This module imports no torch, so that `unitok tasks` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from unitok.cards import SUFFIXES, CardReader, find_card, list_cards, read_card
+from unitok.errors import suggest
+
+__all__ = ["FIELD_KINDS", "SOURCES", "Field", "FieldKind", "GenerateDefaults", "Source", "Task", "list_tasks"]
+
+FieldKind = Literal["text", "label", "audio", "semantic"]
+"""What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens."""
+
+Source = Literal["same_record", "same_speaker", "start"]
+"""Where a condition's value comes from in training: the record itself; another record of its speaker; the first
+`max_seconds` of the target that reads the same record field, which then holds the rest."""
+
+FIELD_KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
+SOURCES: tuple[Source, ...] = get_args(Source)
+TIMED_KINDS = ("audio", "semantic")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One condition or target of a task."""
+
+    name: str
+    """Name in Python (`model.generate("tts", text=…)`), on the command line (`--text`) and in a sequence."""
+    kind: FieldKind
+    """What it holds; decides its markers, `<audio> … </audio>`."""
+    optional: bool = False
+    """May be left out, in training as in generation."""
+    field: str = ""
+    """The record field it is read from; the name where the card gives none."""
+    max_seconds: float | None = None
+    """Longest piece of audio used; a condition is cut to its first `max_seconds`."""
+    source: Source | None = None
+    """Where training takes the value from (card key `from`); None means the record itself."""
+    loss_weight: float = 1.0
+    """Weight of a target's loss."""
+
+    def __post_init__(self) -> None:
+        """Fill in the record field."""
+        if not self.field:
+            object.__setattr__(self, "field", self.name)
+
+    @property
+    def is_timed(self) -> bool:
+        """True for audio and semantic tokens, which last a time."""
+        return self.kind in TIMED_KINDS
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the entry of this field in a card, without the keys that say nothing new."""
+        entry: dict[str, Any] = {"name": self.name, "kind": self.kind}
+        if self.optional:
+            entry["optional"] = True
+        if self.field != self.name:
+            entry["field"] = self.field
+        if self.max_seconds is not None:
+            entry["max_seconds"] = self.max_seconds
+        if self.source is not None:
+            entry["from"] = self.source
+        if self.loss_weight != 1.0:
+            entry["loss_weight"] = self.loss_weight
+        return entry
+
+
+@dataclass(frozen=True)
+class GenerateDefaults:
+    """How a task generates unless the caller says otherwise (card key `generate`)."""
+
+    temperature: float = 0.8
+    """Divides the logits; lower is safer, higher more varied."""
+    top_k: int = 50
+    """Draw from the k likeliest ids; 0 means all."""
+    top_p: float = 1.0
+    """Draw from the likeliest ids that together have this probability."""
+    max_seconds_per_character: float | None = None
+    """Longest audio for each character of the text, in s."""
+    max_seconds: float | None = None
+    """Longest audio, in s."""
+    max_characters: int | None = None
+    """Longest text accepted, in characters."""
+    max_text_tokens: int | None = None
+    """Longest text generated, in text tokens."""
+    greedy: bool = False
+    """Take the likeliest id at every step."""
+
+
+RESERVED_NAMES = ("task", "lang", "seed", "model", "out", "id", *(f.name for f in dataclasses.fields(GenerateDefaults)))
+"""Keywords of `Model.generate`, columns of a manifest and options of the command line."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is asked to do: conditions in, targets out, in the order of the card."""
+
+    name: str
+    """Name of the card's file and of the token `<task:name>`."""
+    description: str
+    """One sentence."""
+    conditions: tuple[Field, ...]
+    """What is given."""
+    targets: tuple[Field, ...]
+    """What is generated, one after another."""
+    generate: GenerateDefaults = GenerateDefaults()
+    """Generation settings."""
+    metrics: tuple[str, ...] = ()
+    """What `unitok evaluate` computes."""
+    example: Mapping[str, str] = field(default_factory=dict)
+    """Conditions of one run, shown by `unitok tasks NAME`."""
+    version: int = 1
+    """Raised when the card changes meaning."""
+    source: str = ""
+    """The paper the task follows."""
+    lang_field: str = "lang"
+    """The record field that holds the language of `<lang:…>`."""
+    codebook_weights: tuple[float, ...] = ()
+    """Weight of each codebook's loss in audio targets; empty means the model's own."""
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Task:
+        """Read the task of a card given by name (`tts`) or by file.
+
+        Raises:
+            CardError: If there is no such card, or it has mistakes: all of them, one line each.
+        """
+        path = find_card("tasks", name_or_path)
+        return cls.from_card(read_card(path), path)
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any], file: str | Path = "task card") -> Task:
+        """Make a task of a card's content.
+
+        Args:
+            card: The card as plain dicts and lists.
+            file: Where it came from; a card in a YAML file carries the file's name.
+
+        Raises:
+            CardError: If the card has mistakes: all of them, one line each.
+        """
+        reader = CardReader(card, file)
+        task = cls(
+            name=reader.take("name", str, "", required=True),
+            description=reader.take("description", str, "", required=True),
+            conditions=tuple(_condition(part) for part in reader.parts("conditions")),
+            targets=tuple(_target(part) for part in reader.parts("targets", required=True)),
+            generate=_generate(reader.part("generate")),
+            metrics=reader.strings("metrics"),
+            example=reader.take("example", dict, {}),
+            version=reader.take("version", int, 1, minimum=1),
+            source=reader.take("source", str, ""),
+            lang_field=reader.take("lang_field", str, "lang"),
+            codebook_weights=reader.numbers("codebook_weights"),
+        )
+        _check_name(task.name, Path(file), reader)
+        _check_fields(task, reader)
+        _check_example(task, reader)
+        reader.finish()
+        return task
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the card of this task; `Task.from_card` of it is this task again."""
+        card: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "version": self.version,
+            "source": self.source,
+            "conditions": [part.to_card() for part in self.conditions],
+            "targets": [part.to_card() for part in self.targets],
+            "generate": {key: value for key, value in dataclasses.asdict(self.generate).items() if value is not None},
+            "metrics": list(self.metrics),
+            "example": dict(self.example),
+        }
+        if self.lang_field != "lang":
+            card["lang_field"] = self.lang_field
+        if self.codebook_weights:
+            card["codebook_weights"] = list(self.codebook_weights)
+        return card
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Conditions, then targets."""
+        return self.conditions + self.targets
+
+    def layout(self) -> str:
+        """Draw the sequence of this task, optional parts in brackets, targets behind the arrow.
+
+        `<bos> <task:tts> [<lang>] <text> … </text> [<audio> … </audio>] → <audio> … </audio> <eos>`
+        """
+        parts = ["<bos>", f"<task:{self.name}>", "[<lang>]", *map(_drawn, self.conditions), "→"]
+        return " ".join([*parts, *map(_drawn, self.targets), "<eos>"])
+
+
+def list_tasks() -> list[str]:
+    """Return the names of all task cards, unitok's and the user's, sorted."""
+    return list(list_cards("tasks"))
+
+
+def _check_name(name: str, file: Path, reader: CardReader) -> None:
+    if name and not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        reader.problem("name", f"is '{name}', allowed: letters, digits, '_', '-' and '.'.")
+    elif name and file.suffix in SUFFIXES and name != file.stem:
+        reader.problem("name", f"is '{name}', the file is called '{file.name}'. Rename one of them.")
+
+
+def _field(part: CardReader) -> dict[str, Any]:
+    name = part.take("name", str, "", required=True)
+    if name and not name.isidentifier():
+        part.problem(
+            "name", f"is '{name}', allowed: letters, digits and '_' (it becomes an option and a Python argument)."
+        )
+    return {
+        "name": name,
+        "kind": part.take("kind", str, "text", required=True, choices=FIELD_KINDS),
+        "optional": part.take("optional", bool, False),
+        "field": part.take("field", str, ""),
+    }
+
+
+def _condition(part: CardReader) -> Field:
+    condition = Field(
+        **_field(part),
+        max_seconds=part.take("max_seconds", float, minimum=0.0),
+        source=part.take("from", str, choices=SOURCES),
+    )
+    if condition.max_seconds == 0:
+        part.problem("max_seconds", "is 0, allowed: more than 0.")
+    if condition.max_seconds is not None and not condition.is_timed:
+        part.problem(
+            "max_seconds", f"applies to kind {' or '.join(TIMED_KINDS)}, this field is {condition.kind}. Remove it."
+        )
+    if condition.source == "start" and condition.max_seconds is None:
+        part.problem("max_seconds", "missing. 'from: start' needs to know how much of the target's start to take.")
+    return condition
+
+
+def _target(part: CardReader) -> Field:
+    return Field(**_field(part), loss_weight=part.take("loss_weight", float, 1.0, minimum=0.0))
+
+
+def _generate(part: CardReader) -> GenerateDefaults:
+    settings: dict[str, Any] = {}
+    for setting in dataclasses.fields(GenerateDefaults):
+        kind = next(kind for word, kind in _KINDS.items() if str(setting.type).startswith(word))
+        settings[setting.name] = part.take(setting.name, kind, setting.default, minimum=None if kind is bool else 0)
+    if not 0.0 < settings["top_p"] <= 1.0:
+        part.problem("top_p", f"is {settings['top_p']:g}, allowed: more than 0, at most 1.")
+    return GenerateDefaults(**settings)
+
+
+_KINDS: dict[str, type] = {"float": float, "int": int, "bool": bool}
+
+
+def _check_fields(task: Task, reader: CardReader) -> None:
+    """Note an empty list of targets, names used twice, names that mean something else, and starts of nothing."""
+    if isinstance(reader.card.get("targets"), list) and not reader.card["targets"]:
+        reader.problem("targets", "is empty, a task has at least one target.")
+    seen: set[str] = set()
+    for one in task.fields:
+        if one.name in seen:
+            reader.problem("conditions and targets", f"two fields are called '{one.name}'. Rename one of them.")
+        if one.name in RESERVED_NAMES:
+            reader.problem(
+                "conditions and targets", f"a field is called '{one.name}', which unitok uses itself. Rename it."
+            )
+        seen.add(one.name)
+    for one in task.conditions:
+        if one.source == "start" and not any((t.field, t.kind) == (one.field, one.kind) for t in task.targets):
+            reader.problem(
+                "conditions",
+                f"'{one.name}' is taken from the start of a target, but no target of kind {one.kind} reads "
+                f"the record field '{one.field}'. Give it the 'field' of a target.",
+            )
+
+
+def _check_example(task: Task, reader: CardReader) -> None:
+    allowed = [one.name for one in task.conditions] + ["lang"]
+    for key, value in task.example.items():
+        if key not in allowed:
+            reader.problem(
+                f"example.{key}",
+                f"is no condition of this task.{suggest(str(key), allowed)} Allowed: {', '.join(allowed)}.",
+            )
+        elif not isinstance(value, str):
+            reader.problem(f"example.{key}", "is not text. Put it in quotes.")
+    missing = [one.name for one in task.conditions if not one.optional and one.name not in task.example]
+    if task.example and missing:
+        reader.problem("example", f"leaves out {', '.join(missing)}, which the task needs.")
+
+
+def _drawn(part: Field) -> str:
+    text = f"<{part.kind}> … </{part.kind}>"
+    return f"[{text}]" if part.optional else text
