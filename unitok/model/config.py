@@ -1,0 +1,228 @@
+"""Sizes and settings of the language model, as plain dataclasses: what a config file or a checkpoint holds.
+
+Letters: K codebooks, Kc AR codebooks, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from unitok.errors import suggest
+
+__all__ = ["LMConfig", "RopeScaling", "TransformerConfig"]
+
+
+@dataclass
+class RopeScaling:
+    """Stretching of the slow rotary frequencies, as Llama 3 does to read beyond the length it was first trained on."""
+
+    factor: float = 32.0
+    """How much longer the slowest waves get."""
+    low_freq_factor: float = 1.0
+    """Waves longer than original_max_positions / low_freq_factor are stretched by all of `factor`."""
+    high_freq_factor: float = 4.0
+    """Waves shorter than original_max_positions / high_freq_factor stay as they are; between the two it blends."""
+    original_max_positions: int = 8192
+    """Positions of the first training."""
+
+    def __post_init__(self) -> None:
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor={self.high_freq_factor} must be above low_freq_factor={self.low_freq_factor}."
+            )
+
+
+@dataclass
+class TransformerConfig:
+    """Sizes of one Transformer: the global one, the local one or the refiner."""
+
+    n_layers: int
+    """Blocks."""
+    d_model: int
+    """Width D."""
+    n_heads: int
+    """Attention heads H."""
+    n_kv_heads: int | None = None
+    """Key and value heads, shared by groups of heads; None means as many as heads."""
+    d_ff: int | None = None
+    """Width inside the feed-forward part; None means 8/3 of d_model, rounded up to a multiple of 32."""
+    head_dim: int | None = None
+    """Width of one head; None means d_model / n_heads."""
+    rope_theta: float = 10000.0
+    """Base of the rotary position angles."""
+    rope_scaling: RopeScaling | None = None
+    """Stretching of slow rotary frequencies (Llama 3, CSM); None for none."""
+    qk_norm: bool = False
+    """Normalise queries and keys per head (as Qwen3)."""
+    qkv_bias: bool = False
+    """Biases on queries, keys and values (as Qwen2)."""
+    norm_eps: float = 1e-5
+    """Added to the mean square in RMSNorm."""
+    dropout: float = 0.0
+    """Share of the input and of each block's two outputs that is dropped in training."""
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            ValueError: With all problems at once.
+        """
+        problems = [
+            f"{name}={value} must be 1 or more"
+            for name, value in (
+                *((name, getattr(self, name)) for name in ("n_layers", "d_model", "n_heads")),
+                *((name, getattr(self, name)) for name in ("n_kv_heads", "d_ff", "head_dim")),
+            )
+            if value is not None and value < 1
+        ]
+        if not problems:
+            problems = self._head_problems()
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout={self.dropout} must be at least 0 and below 1")
+        _raise("TransformerConfig", problems)
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key and value heads."""
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def head_width(self) -> int:
+        """Width of one head."""
+        return self.d_model // self.n_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def ff_width(self) -> int:
+        """Width inside the feed-forward part."""
+        return -(-self.d_model * 8 // (3 * 32)) * 32 if self.d_ff is None else self.d_ff
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TransformerConfig:
+        """Build from plain values.
+
+        Raises:
+            ValueError: If a key is unknown or a value is out of range.
+        """
+        _check_keys(cls, values)
+        scaling = values.get("rope_scaling")
+        return cls(**{**values, "rope_scaling": None if scaling is None else RopeScaling(**scaling)})
+
+    def _head_problems(self) -> list[str]:
+        problems = []
+        if self.head_dim is None and self.d_model % self.n_heads:
+            problems.append(
+                f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}: change one of them or set head_dim"
+            )
+        elif self.head_width % 2:
+            problems.append(f"a head is {self.head_width} wide, rotary positions need an even width: change head_dim")
+        if self.n_heads % self.kv_heads:
+            problems.append(f"n_heads={self.n_heads} is not divisible by n_kv_heads={self.n_kv_heads}")
+        return problems
+
+
+@dataclass
+class LMConfig:
+    """Sizes of a `UnitokLM` and the settings of its losses.
+
+    `ar_codebooks` (Kc) is the dial from VALL-E (1, all else by the refiner) to UniAudio (K, no refiner).
+    """
+
+    transformer: TransformerConfig
+    """The global Transformer, over positions."""
+    local: TransformerConfig | None = None
+    """The local Transformer, over AR codebooks 1 … Kc-1 of a frame; None exactly where ar_codebooks is 1."""
+    refiner: TransformerConfig | None = None
+    """The non-autoregressive Transformer for codebooks Kc … K-1; None exactly where ar_codebooks is all K."""
+    ar_codebooks: int = 1
+    """How many codebooks are generated autoregressively, Kc: 1 … K."""
+    prefix_lm: bool = False
+    """Let the positions before the first target see each other in both directions."""
+    tie_embeddings: bool = False
+    """Use the embedding table as the head of slot 0 too."""
+    local_fraction: float = 1.0
+    """Share of the target frames that the local Transformer is trained on, drawn anew at each step."""
+    codebook_weights: tuple[float, ...] = ()
+    """Weight of each codebook's loss, K numbers; empty means 1 for all."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a vocabulary; `check` does the rest.
+
+        Raises:
+            ValueError: With all problems at once.
+        """
+        self.codebook_weights = tuple(float(weight) for weight in self.codebook_weights)
+        problems = []
+        if self.ar_codebooks < 1:
+            problems.append(f"ar_codebooks={self.ar_codebooks} must be 1 or more")
+        if self.ar_codebooks > 1 and self.local is None:
+            problems.append(f"ar_codebooks={self.ar_codebooks} needs a local Transformer: set local, or ar_codebooks=1")
+        if self.ar_codebooks == 1 and self.local is not None:
+            problems.append(
+                "ar_codebooks=1 has no use for a local Transformer: set local=null, or ar_codebooks above 1"
+            )
+        if not 0 < self.local_fraction <= 1:
+            problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
+        if any(weight < 0 for weight in self.codebook_weights):
+            problems.append(f"codebook_weights={list(self.codebook_weights)} must not be negative")
+        _raise("LMConfig", problems)
+
+    def check(self, n_codebooks: int) -> None:
+        """Check the settings against the number of codebooks K of a vocabulary.
+
+        Raises:
+            ValueError: With all problems at once.
+        """
+        problems = []
+        if self.ar_codebooks > n_codebooks:
+            problems.append(f"ar_codebooks={self.ar_codebooks} is above the vocabulary's K={n_codebooks} codebooks")
+        if self.ar_codebooks < n_codebooks and self.refiner is None:
+            problems.append(
+                f"ar_codebooks={self.ar_codebooks} of K={n_codebooks} codebooks needs a refiner for the others: "
+                f"set refiner, or ar_codebooks={n_codebooks}"
+            )
+        if self.ar_codebooks == n_codebooks and self.refiner is not None:
+            problems.append(
+                f"ar_codebooks={self.ar_codebooks} leaves none of the K={n_codebooks} codebooks to a refiner: "
+                "set refiner=null, or lower ar_codebooks"
+            )
+        if self.codebook_weights and len(self.codebook_weights) != n_codebooks:
+            problems.append(
+                f"codebook_weights has {len(self.codebook_weights)} numbers, the vocabulary has K={n_codebooks} "
+                "codebooks: give one per codebook, or none"
+            )
+        _raise("LMConfig", problems)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LMConfig:
+        """Build from plain values, as `to_dict` returns them.
+
+        Raises:
+            ValueError: If a key is unknown or missing, or a value is out of range.
+        """
+        _check_keys(cls, values)
+        stages = {
+            name: None if values.get(name) is None else TransformerConfig.from_dict(values[name])
+            for name in ("transformer", "local", "refiner")
+        }
+        return cls(**{**values, **stages})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values (dicts, lists, numbers), ready for YAML."""
+        return {**asdict(self), "codebook_weights": list(self.codebook_weights)}
+
+
+def _check_keys(cls: type, values: Mapping[str, Any]) -> None:
+    known = [field.name for field in fields(cls)]
+    problems = [
+        f"unknown key '{key}'.{suggest(key, known)} Allowed: {', '.join(known)}" for key in values if key not in known
+    ]
+    needed = {"TransformerConfig": ("n_layers", "d_model", "n_heads"), "LMConfig": ("transformer",)}[cls.__name__]
+    problems += [f"key '{key}' is missing" for key in needed if values.get(key) is None]
+    _raise(cls.__name__, problems)
+
+
+def _raise(what: str, problems: list[str]) -> None:
+    if problems:
+        raise ValueError(f"{what}: {'; '.join(problems)}.")

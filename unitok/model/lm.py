@@ -1,0 +1,287 @@
+"""The language model: one global, one local and one refining Transformer over sequences of `[S, K]` tokens.
+
+    tokens [B, S, K] --embed, sum over slots--> global, causal over S --> hidden [B, S, D]
+    hidden[s-1] --head--------------------> slot 0 at s: text, markers, codebook 0
+    hidden[s-1], c0 … at s --local--------> codebooks 1 … Kc-1 at s
+    hidden[s] of all frames --refiner-----> codebooks Kc … K-1 of a target
+
+Training (`loss`) and generation (`step`, `local_stage`, `refine_logits`) share one path. Not here: which ids are legal,
+drawing them (`generation/`), sizes (`config.py`).
+
+Letters: B batch, S positions, T frames, K codebooks, Kc AR codebooks, V vocabulary, Vk size of codebook k, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unitok.model.cache import StaticCache
+from unitok.model.config import LMConfig
+from unitok.model.local import LocalStage, LocalTransformer
+from unitok.model.losses import NO_LABEL, LMOutput, LossTally, frame_rows
+from unitok.model.refiner import Refiner
+from unitok.model.transformer import Transformer, initialize
+from unitok.sequence import SequenceBatch
+from unitok.vocabulary import Vocabulary, kind_index
+
+__all__ = ["LMOutput", "UnitokLM"]
+
+
+class UnitokLM(nn.Module):
+    """All weights of a model, for one vocabulary."""
+
+    def __init__(self, config: LMConfig, vocabulary: Vocabulary) -> None:
+        """Draw fresh weights.
+
+        Raises:
+            ValueError: If the config does not fit the vocabulary's number of codebooks.
+        """
+        super().__init__()
+        K, Kc, D = vocabulary.n_codebooks, config.ar_codebooks, config.transformer.d_model
+        config.check(K)
+        sizes = vocabulary.codebook_sizes
+        self.config = config
+        self.n_codebooks = K
+        self.empty_id = vocabulary.empty_id
+        self.embedding = nn.Embedding(vocabulary.size, D)
+        self.head = nn.Linear(D, vocabulary.size, bias=False)
+        initialize(self)
+        with torch.no_grad():
+            self.embedding.weight[self.empty_id] = 0.0
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        self.transformer = Transformer(config.transformer)
+        self.local = LocalTransformer(config.local, D, sizes[1:Kc]) if config.local else None
+        levels = {level: sizes[level] for level in range(Kc, K)}
+        self.refiner = Refiner(config.refiner, D, levels) if config.refiner else None
+        self.codebook_weights: Tensor
+        self.register_buffer("codebook_weights", torch.tensor(config.codebook_weights or [1.0] * K), persistent=False)
+        self.code_of_token: Tensor
+        self.register_buffer("code_of_token", _code_of_token(vocabulary), persistent=False)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Return the sum over the slots' embeddings, `[B, S, K]` -> `[B, S, D]`; `<empty>` adds exactly nothing."""
+        B, S, _ = tokens.shape
+        # A bag sums without ever holding [B, S, K, D], and leaves `<empty>` out whatever its row may hold.
+        embeds = F.embedding_bag(tokens.flatten(0, 1), self.embedding.weight, mode="sum", padding_idx=self.empty_id)
+        return embeds.unflatten(0, (B, S))
+
+    def coarse(self, tokens: Tensor, frame_mask: Tensor) -> Tensor:
+        """Return tokens `[B, S, K]` as the global stage takes them: target frames keep codebooks below Kc only."""
+        fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.config.ar_codebooks
+        return tokens.masked_fill(frame_mask[..., None] & fine, self.empty_id)
+
+    def hidden(self, tokens: Tensor, prefix_mask: Tensor | None = None) -> Tensor:
+        """Run the global Transformer over whole sequences. With padding on the right nothing sees it, without a mask.
+
+        Args:
+            tokens: `[B, S, K]`, as `coarse` returns them.
+            prefix_mask: `[B, S]`, positions before the first target; in a prefix LM they see each other.
+
+        Returns:
+            Normalised states `[B, S, D]`.
+
+        Raises:
+            ValueError: If a prefix LM is not told where the prefix is.
+        """
+        embeds = self.embed(tokens)
+        if not self.config.prefix_lm:
+            return self.transformer(embeds, is_causal=True)
+        prefix_mask = _given(prefix_mask, "prefix_mask")
+        S = tokens.shape[1]
+        causal = torch.ones(S, S, dtype=torch.bool, device=tokens.device).tril()
+        seen = causal | prefix_mask[:, None, :] & prefix_mask[:, :, None]
+        return self.transformer(embeds, attn_mask=seen[:, None])
+
+    def slot0_logits(self, hidden: Tensor) -> Tensor:
+        """Return logits of the next position's slot 0, `[..., D]` -> `[..., V]`; -inf for `<empty>`, never a label."""
+        logits = self.head(hidden)
+        logits[..., self.empty_id] = -torch.inf
+        return logits
+
+    def local_logits(self, hidden: Tensor, tokens: Tensor) -> list[Tensor]:
+        """Return teacher-forced logits of codebooks 1 … Kc-1 of frames.
+
+        Args:
+            hidden: Global states `[n, D]` of the positions before the frames.
+            tokens: `[n, Kc]` or wider, joint ids; entry k sees the state and tokens 0 … k. The last is not looked at.
+
+        Returns:
+            Kc-1 logits `[n, Vk]`; entry k is of codebook k+1.
+
+        Raises:
+            ValueError: If the model has no local Transformer (Kc = 1).
+        """
+        n_inputs = self.config.ar_codebooks - 1
+        embeds = self.embed(tokens[:, :n_inputs, None])  # [n, Kc - 1, D]
+        return self._local()(torch.cat([hidden[:, None].to(embeds.dtype), embeds], dim=1))
+
+    def refine_logits(self, hidden: Tensor, tokens: Tensor, level: int, valid_mask: Tensor | None = None) -> Tensor:
+        """Return logits of one of the codebooks Kc … K-1 for all frames of targets.
+
+        Args:
+            hidden: Global states at the frames themselves, `[B, T, D]`.
+            tokens: Joint ids `[B, T, K]`; slots from `level` on are not looked at.
+            level: Which codebook.
+            valid_mask: `[B, T]`, False at padding; None means no padding.
+
+        Returns:
+            Logits `[B, T, Vk]`.
+
+        Raises:
+            ValueError: If `level` is not one of the refiner's.
+        """
+        if self.refiner is None or not self.config.ar_codebooks <= level < self.n_codebooks:
+            raise ValueError(
+                f"level is {level}, this model refines levels {self.config.ar_codebooks} to {self.n_codebooks - 1} "
+                "(none, where the first is above the last)."
+            )
+        return self.refiner(hidden, self.embed(tokens[..., :level]), level, valid_mask)
+
+    def new_cache(self, batch_size: int, max_positions: int) -> StaticCache:
+        """Return an empty cache of the global Transformer for `step`."""
+        return self.transformer.new_cache(batch_size, max_positions)
+
+    def step(self, tokens: Tensor, positions: Tensor, cache: StaticCache, valid_mask: Tensor | None = None) -> Tensor:
+        """Run new positions of sequences whose earlier ones are in the cache: a prompt, or one position at a time.
+
+        Prompts of different lengths are padded on the right; nothing sees the padding, and the next positions
+        overwrite it.
+
+        Args:
+            tokens: `[B, s, K]`, as `coarse` returns them.
+            positions: Where they are in their rows, `[B, s]`, int64; rows may differ.
+            cache: From `new_cache`.
+            valid_mask: `[B, s]`, the prompts' own positions, without padding and without the start marker of the first
+                target, if that comes along. In a prefix LM they see each other; otherwise it changes nothing.
+
+        Returns:
+            States `[B, s, D]`; at padding they mean nothing.
+
+        Raises:
+            ValueError: If a position is beyond the cache, or a prefix LM is not told which positions are the prompt's.
+        """
+        attn_mask = cache.advance(positions)
+        if self.config.prefix_lm and tokens.shape[1] > 1:
+            prompt = _given(valid_mask, "valid_mask")
+            keys = torch.zeros_like(attn_mask[:, 0, 0]).scatter(1, positions, prompt)  # [B, used]
+            attn_mask = attn_mask | prompt[:, None, :, None] & keys[:, None, None, :]
+        return self.transformer(self.embed(tokens), attn_mask=attn_mask, cache=cache, positions=positions)
+
+    def local_stage(self, hidden: Tensor) -> LocalStage:
+        """Begin frames: `stage.logits(tokens [n])` takes codebook 0, 1, … as chosen and returns the next one's logits.
+
+        Args:
+            hidden: Global states `[n, D]` that chose codebook 0.
+
+        Raises:
+            ValueError: If the model has no local Transformer (Kc = 1).
+        """
+        return LocalStage(self._local(), self.embed, hidden)
+
+    def loss(self, batch: SequenceBatch, seed: int | None = None) -> LMOutput:
+        """Return the training loss of a batch, teacher-forced.
+
+        The weighted mean of the cross-entropy over all labels: slot 0 where `loss_mask` is set, and codebooks 1 … K-1
+        of target frames. A label weighs `batch.loss_weight`, times the codebook's weight for audio. Frames drawn for
+        the local stage (`config.local_fraction`) and the level drawn for the refiner count for all they were drawn
+        from, so that the expected loss does not depend on the drawing.
+
+        Args:
+            batch: Sequences padded on the right.
+            seed: Of the drawing of frames and level (dropout is not meant); None draws from PyTorch's own generator.
+        """
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        hidden = self.hidden(self.coarse(batch.tokens, batch.frame_mask), batch.prefix_mask)
+        frame_weights = self._frame_weights(batch)
+        slot0_weights = self._slot0_weights(batch)
+        tally = LossTally(slot0_weights[batch.loss_mask].sum() + frame_weights[batch.frame_mask][:, 1:].sum())
+        self._add_slot0(tally, batch, hidden, slot0_weights)
+        if bool(batch.frame_mask.any()):
+            self._add_local(tally, batch, hidden, frame_weights, generator)
+            self._add_refiner(tally, batch, hidden, frame_weights, generator)
+        return tally.output()
+
+    def count_parameters(self) -> dict[str, int]:
+        """Return the number of weights of each part and in `total`; a tied head has none of its own."""
+        parts = {
+            name: sum(weight.numel() for weight in part.parameters())
+            for name, part in self.named_children()
+            if not (name == "head" and self.config.tie_embeddings)
+        }
+        return {**parts, "total": sum(parts.values())}
+
+    def _frame_weights(self, batch: SequenceBatch) -> Tensor:
+        """Return the weight of every slot as a label of a codebook, `[B, S, K]`, 0 where it is empty."""
+        weights = batch.loss_weight[..., None] * self.codebook_weights
+        if batch.codebook_weight is not None:
+            weights = weights * batch.codebook_weight[:, None]
+        return weights.masked_fill(batch.tokens == self.empty_id, 0.0)
+
+    def _slot0_weights(self, batch: SequenceBatch) -> Tensor:
+        """Return the weight of slot 0 as a label, `[B, S]`: within audio, that of codebook 0 (end marker included)."""
+        is_audio = batch.kind == kind_index("audio")
+        return torch.where(is_audio, self._frame_weights(batch)[..., 0], batch.loss_weight)
+
+    def _add_slot0(self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor) -> None:
+        labelled = batch.loss_mask[:, 1:]  # the prediction for s comes from s - 1
+        kind = batch.kind[:, 1:][labelled]
+        logits = self.slot0_logits(hidden[:, :-1][labelled])
+        tally.add(kind, logits, batch.tokens[:, 1:, 0][labelled], weights[:, 1:][labelled])
+
+    def _add_local(
+        self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor, generator: torch.Generator | None
+    ) -> None:
+        if self.local is None:
+            return
+        rows, positions = batch.frame_mask.nonzero(as_tuple=True)
+        n_drawn = max(1, round(self.config.local_fraction * len(rows)))
+        scale = len(rows) / n_drawn
+        if n_drawn < len(rows):
+            drawn = torch.randperm(len(rows), generator=generator)[:n_drawn].to(rows.device)
+            rows, positions = rows[drawn], positions[drawn]
+        tokens, weights = batch.tokens[rows, positions], weights[rows, positions]  # [n, K]
+        for k, logits in enumerate(self.local_logits(hidden[rows, positions - 1], tokens), start=1):
+            labels = self.code_of_token[tokens[:, k]]
+            tally.add(f"audio.{k}", logits, labels, weights[:, k], scale)
+
+    def _add_refiner(
+        self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor, generator: torch.Generator | None
+    ) -> None:
+        if self.refiner is None:
+            return
+        first = self.config.ar_codebooks
+        level = int(torch.randint(first, self.n_codebooks, (), generator=generator))
+        rows, positions, valid_mask = frame_rows(batch.frame_mask)
+        tokens = batch.tokens[rows, positions]  # [R, T, K]
+        logits = self.refine_logits(hidden[rows, positions], tokens, level, valid_mask)
+        labels = self.code_of_token[tokens[..., level]]
+        tally.add(
+            f"audio.{level}",
+            logits[valid_mask],
+            labels[valid_mask],
+            weights[rows, positions, level][valid_mask],
+            scale=self.n_codebooks - first,
+        )
+
+    def _local(self) -> LocalTransformer:
+        if self.local is None:
+            raise ValueError(f"ar_codebooks={self.config.ar_codebooks}: this model has no local Transformer.")
+        return self.local
+
+
+def _code_of_token(vocabulary: Vocabulary) -> Tensor:
+    """Return the code that each joint id stands for in its codebook, `[V]`, int64; NO_LABEL for other ids."""
+    codes = torch.full((vocabulary.size,), NO_LABEL)
+    for k in range(vocabulary.n_codebooks):
+        ids = vocabulary.ids_of(f"audio.{k}")
+        codes[ids] = torch.arange(len(ids))
+    return codes
+
+
+def _given(prompt: Tensor | None, name: str) -> Tensor:
+    if prompt is None:
+        raise ValueError(f"this model has prefix_lm=True: pass {name}, which says which positions are the prompt's.")
+    return prompt
