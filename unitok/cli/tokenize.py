@@ -1,0 +1,111 @@
+"""`unitok tokenize`: audio files to codec codes, in one `.npz` without pickles. `unitok detokenize` is the way back."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitok.errors import AudioFormatError, UnitokError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unitok.tokenizers import AudioTokenizer
+
+__all__ = ["add_arguments", "run"]
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unitok tokenize`."""
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="audio files")
+    parser.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="NAME",
+        help="an audio tokenizer: a card's name, a card, or a tokenizer folder",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="codes.npz: codes [B, K, T], lengths [B], names, tokenizer, rates"
+    )
+    parser.add_argument(
+        "--codebooks", type=int, metavar="N", help="use the first N codebooks (default: as the card says)"
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the codes; 1 if some files could not be read, the others are written."""
+    out = Path(args.out)
+    if out.suffix != ".npz":
+        raise UnitokError(f"--out is '{out}', allowed: a file that ends in .npz.")
+    from unitok.tokenizers import load_audio_tokenizer
+
+    tokenizer = load_audio_tokenizer(args.tokenizer, args.device)
+    if args.codebooks is not None:
+        tokenizer.set_codebooks(args.codebooks)
+    rows, problems = _encode(args.inputs, tokenizer)
+    if not rows:
+        raise AudioFormatError(problems[0] if len(problems) == 1 else "no file could be read:\n" + "\n".join(problems))
+    for problem in problems:
+        logger.error("%s", problem)
+    _write(out, rows, tokenizer, args.tokenizer)
+    frames = sum(row["codes"].shape[1] for row in rows)
+    logger.info(
+        "%s: %d of %d files, %d frames of %d codebooks", out, len(rows), len(args.inputs), frames, tokenizer.n_codebooks
+    )
+    return 1 if problems else 0
+
+
+def _encode(inputs: list[str], tokenizer: AudioTokenizer) -> tuple[list[dict[str, Any]], list[str]]:
+    from unitok.audio import Audio
+
+    rows, problems = [], []
+    for path in inputs:
+        try:
+            audio = Audio.read(path)
+            codes = tokenizer.encode(audio.samples[None], audio.sample_rate_hz).codes[0].numpy()
+        except AudioFormatError as error:
+            problems.append(str(error))
+            continue
+        n_samples = -(-audio.n_samples * tokenizer.sample_rate_hz // audio.sample_rate_hz)
+        rows.append({"name": str(path), "codes": codes, "samples": n_samples})
+    return rows, problems
+
+
+def _write(out: Path, rows: list[dict[str, Any]], tokenizer: AudioTokenizer, loaded_from: str) -> None:
+    import numpy as np
+
+    lengths = np.array([row["codes"].shape[1] for row in rows], dtype=np.int64)
+    codes: np.ndarray = np.zeros(
+        (len(rows), tokenizer.n_codebooks, lengths.max()), dtype=_smallest_type(tokenizer.codebook_size)
+    )
+    for target, row in zip(codes, rows, strict=True):
+        target[:, : row["codes"].shape[1]] = row["codes"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.tmp.npz")
+    try:
+        np.savez_compressed(
+            partial,
+            codes=codes,
+            lengths=lengths,
+            samples=np.array([row["samples"] for row in rows], dtype=np.int64),
+            names=np.array([row["name"] for row in rows], dtype=np.str_),
+            tokenizer=np.array(str(loaded_from), dtype=np.str_),
+            fingerprint=np.array(tokenizer.fingerprint, dtype=np.str_),
+            sample_rate_hz=np.array(tokenizer.sample_rate_hz),
+            frame_rate_hz=np.array(float(tokenizer.frame_rate_hz)),
+        )
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _smallest_type(codebook_size: int) -> type[np.signedinteger[Any]]:
+    import numpy as np
+
+    return np.int16 if codebook_size <= 1 << 15 else np.int32

@@ -1,0 +1,135 @@
+"""`unitok tokenizers`: list the tokenizers, show one, or find the mistakes of a card. Without torch or weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from unitok.cards import list_cards
+from unitok.errors import CardError
+from unitok.tokenizers.base import TokenizerCard, find_kind, read_tokenizer_card
+from unitok.tokenizers.settings import SETTINGS, DacSettings, EncodecSettings, SentencePieceSettings
+
+__all__ = ["add_arguments", "run"]
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unitok tokenizers`."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="show this one in detail (a name, a .yaml file, or a tokenizer folder)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON: a list of cards, or the one card")
+    parser.add_argument("--check", metavar="FILE", help="look for mistakes in a card of yours, all of them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    if args.check or args.name:
+        facts = describe(read_tokenizer_card(args.check or args.name))
+        if args.json:
+            print(json.dumps(facts, indent=2, ensure_ascii=False))
+        else:
+            print(f"{args.check}: fine. {_summary(facts)}" if args.check else _detail(facts))
+        return 0
+    found = []
+    for path in list_cards("tokenizers").values():
+        try:
+            found.append(describe(read_tokenizer_card(path)))
+        except CardError as error:
+            logger.warning("%s", error)
+    print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else _table(found))
+    return 0
+
+
+def describe(card: TokenizerCard) -> dict[str, Any]:
+    """Check a card and return what it says and what follows from it.
+
+    Raises:
+        CardError: With every mistake of the card.
+    """
+    kind = find_kind(card, card.file)
+    facts: dict[str, Any] = {
+        key: card.get(key) for key in ("name", "kind", "description", "version", "source") if card.get(key) is not None
+    }
+    facts |= {"modality": kind.modality, "file": str(card.file)}
+    if card["kind"] not in SETTINGS:  # a class of someone else: what its card happens to say
+        said = ("sample_rate_hz", "channels", "frame_rate_hz", "codebooks", "codebook_size", "size")
+        return facts | {key: card[key] for key in said if key in card}
+    settings = SETTINGS[card["kind"]].from_card(card)
+    if isinstance(settings, DacSettings | EncodecSettings):
+        facts |= {
+            "sample_rate_hz": settings.sample_rate_hz,
+            "channels": settings.channels,
+            "frame_rate_hz": round(settings.frame_rate_hz, 4),
+            "codebooks": settings.codebooks,
+            "max_codebooks": settings.model.n_codebooks,
+            "codebook_size": settings.codebook_size,
+            "weights": settings.weights_note,
+            "model": settings.to_card()["model"],
+        }
+    elif isinstance(settings, SentencePieceSettings):
+        facts["model"] = settings.model
+    elif card["kind"] == "bytes":
+        facts["size"] = 256
+    return facts
+
+
+def _summary(facts: Mapping[str, Any]) -> str:
+    """Say on one line what the tokens are."""
+    if facts["modality"] == "text":
+        return f"text, {facts['size']} ids" if "size" in facts else "text, as many ids as its model has"
+    if "sample_rate_hz" not in facts:
+        return "audio"
+    channels = {1: "mono", 2: "stereo"}.get(facts.get("channels", 1), f"{facts.get('channels')} channels")
+    rate = f"{facts['sample_rate_hz'] / 1000:g} kHz {channels}"
+    if "frame_rate_hz" not in facts:
+        return rate
+    books = (
+        f"{facts['codebooks']} × {facts['codebook_size']}" if "codebooks" in facts and "codebook_size" in facts else "?"
+    )
+    return f"{rate}, {facts['frame_rate_hz']:.4g} frames/s, {books} codes"
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    rows = [("TOKENIZER", "TOKENS", "WHAT IT IS")]
+    for facts in found:
+        note = f" Weights: {facts['weights']}." if facts.get("weights", "official").startswith("RANDOM") else ""
+        rows.append((facts.get("name", ""), _summary(facts), facts.get("description", "") + note))
+    widths = [max(len(row[i]) for row in rows) + 2 for i in (0, 1)]
+    lines = [f"{name:<{widths[0]}}{tokens:<{widths[1]}}{description}".rstrip() for name, tokens, description in rows]
+    return "\n".join([*lines, "", "One in detail: unitok tokenizers NAME"])
+
+
+def _detail(facts: Mapping[str, Any]) -> str:
+    shown = {
+        "tokens": _summary(facts),
+        "codebooks": f"{facts['codebooks']} in use, {facts['max_codebooks']} in the network"
+        if "max_codebooks" in facts
+        else None,
+        "kbps": _bandwidth(facts),
+        "weights": facts.get("weights"),
+        "model": _model(facts.get("model")),
+        "version": facts.get("version"),
+        "source": facts.get("source"),
+        "card": facts["file"],
+    }
+    if facts["modality"] == "audio":
+        shown["use"] = f"unitok tokenize speech.wav --tokenizer {facts.get('name')} --out codes.npz"
+    lines = [f"{key:<11}{value}" for key, value in shown.items() if value is not None]
+    return "\n".join([f"{facts.get('name')}: {facts.get('description', '')}", *lines])
+
+
+def _bandwidth(facts: Mapping[str, Any]) -> str | None:
+    if not {"frame_rate_hz", "codebooks", "codebook_size"} <= facts.keys():
+        return None
+    bits = (facts["codebook_size"] - 1).bit_length() * facts["codebooks"]
+    return f"{bits * facts['frame_rate_hz'] / 1000:.3g}"
+
+
+def _model(model: Any) -> str | None:
+    return " ".join(f"{key}={value}" for key, value in model.items()) if isinstance(model, dict) else model

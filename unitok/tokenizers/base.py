@@ -1,0 +1,345 @@
+"""What a tokenizer is, and how one is found, loaded and saved. Imports no torch: listing cards must be quick.
+
+To add a tokenizer: a class that satisfies one of the two protocols and has `from_card(card, folder)`, under
+`@register_tokenizer("kind")`; then any number of cards with `kind: kind`.
+
+B batch, C channels, N samples, T codec frames, K codebooks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+
+from unitok.cards import find_card, read_card
+from unitok.errors import CardError, TokenizerError, suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "CARD_FILE",
+    "AudioTokenizer",
+    "EncodedAudio",
+    "Kind",
+    "TextTokenizer",
+    "TokenizerCard",
+    "check_ids",
+    "check_text",
+    "find_kind",
+    "load_audio_tokenizer",
+    "load_text_tokenizer",
+    "read_tokenizer_card",
+    "register_tokenizer",
+    "save_tokenizer",
+    "tokenizer_kinds",
+    "write_card",
+]
+
+CARD_FILE = "card.yaml"
+
+
+@dataclass(frozen=True)
+class EncodedAudio:
+    """Codes of a batch of audio."""
+
+    codes: Tensor
+    """`[B, K, T]`, int64 in [0, codebook_size); 0 after the end of a row."""
+    lengths: Tensor
+    """Frames of each row, `[B]`, int64."""
+
+
+@runtime_checkable
+class AudioTokenizer(Protocol):
+    """Audio to codes and back. A row of a padded batch gets the codes it would get alone."""
+
+    @property
+    def name(self) -> str:
+        """Name of the card."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of decoded audio."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of decoded audio."""
+        ...
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames in one second."""
+        ...
+
+    @property
+    def n_codebooks(self) -> int:
+        """Codebooks in use, K."""
+        ...
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes in one codebook."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Class, settings and weights in one word: equal fingerprints mean that codes may be mixed.
+
+        The number of codebooks in use is no part of it: codebook k is the same whatever K is.
+        """
+        ...
+
+    def encode(self, wav: Tensor, sample_rate_hz: int, lengths: Tensor | None = None) -> EncodedAudio:
+        """Turn `wav [B, C, N]` of any rate and channels, whose rows hold `lengths [B]` samples, into codes."""
+        ...
+
+    def decode(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Turn codes `[B, K, T]`, whose rows hold `lengths [B]` frames, into audio `[B, C, N]`."""
+        ...
+
+    def set_codebooks(self, n: int) -> None:
+        """Use the first `n` codebooks from now on."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the card, and weights that are not published elsewhere; `save_tokenizer` does it atomically."""
+        ...
+
+
+@runtime_checkable
+class TextTokenizer(Protocol):
+    """Text to ids in [0, size) and back."""
+
+    @property
+    def name(self) -> str:
+        """Name of the card."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Class, settings and model in one word: equal fingerprints mean equal ids."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`; no begin or end markers."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`."""
+        ...
+
+    def piece(self, id: int) -> str:
+        """Return what to show for one id."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the card and the model; `save_tokenizer` does it atomically."""
+        ...
+
+
+class TokenizerCard(dict[str, Any]):
+    """A card with the file it came from, which error messages name."""
+
+    def __init__(self, card: Mapping[str, Any], file: Path):
+        super().__init__(card)
+        self.file = file
+
+
+class Kind(NamedTuple):
+    """What `kind:` of a card stands for."""
+
+    modality: str
+    """`"audio"` or `"text"`."""
+    target: str
+    """`module:Class`, imported when first used."""
+
+
+_KINDS: dict[str, Kind] = {
+    "bytes": Kind("text", "unitok.tokenizers.bytes:ByteTokenizer"),
+    "dac": Kind("audio", "unitok.tokenizers.dac:DacTokenizer"),
+    "encodec": Kind("audio", "unitok.tokenizers.encodec:EncodecTokenizer"),
+    "sentencepiece": Kind("text", "unitok.tokenizers.sentencepiece:SentencePieceTokenizer"),
+    "toy_audio": Kind("audio", "unitok.testing:ToyAudioTokenizer"),
+    "toy_text": Kind("text", "unitok.testing:ToyTextTokenizer"),
+    "unitok": Kind("audio", "unitok.tokenizers.unitok_codec:UnitokCodecTokenizer"),
+}
+_REGISTERED: dict[str, type] = {}
+
+T = TypeVar("T", bound=type)
+
+
+def register_tokenizer(kind: str) -> Callable[[T], T]:
+    """Make a class the one that cards with `kind: <kind>` are loaded with.
+
+    The class has `from_card(card: Mapping, folder: Path | None)`; relative paths in the card start from `folder`.
+
+    Raises:
+        TokenizerError: If another class owns the kind.
+    """
+
+    def register(cls: T) -> T:
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        owner = _KINDS.get(kind)
+        if owner is not None and owner.target != target:
+            raise TokenizerError(f"tokenizer kind '{kind}' belongs to {owner.target}; give {target} another one.")
+        if not hasattr(cls, "from_card"):
+            raise TokenizerError(f"{target} has no class method from_card(card, folder), which loads it from a card.")
+        _KINDS[kind] = Kind("audio" if hasattr(cls, "set_codebooks") else "text", target)
+        _REGISTERED[kind] = cls
+        return cls
+
+    return register
+
+
+def tokenizer_kinds() -> dict[str, Kind]:
+    """Return all kinds by name."""
+    return dict(_KINDS)
+
+
+def find_kind(card: Mapping[str, Any], file: str | Path) -> Kind:
+    """Return what the card's `kind:` stands for.
+
+    Raises:
+        CardError: If the card has no kind or an unknown one.
+    """
+    kind = card.get("kind")
+    if kind not in _KINDS:
+        got = "missing" if kind is None else f"'{kind}'"
+        raise CardError(f"{file}: kind: is {got}, allowed: {', '.join(_KINDS)}.{suggest(str(kind), _KINDS)}")
+    return _KINDS[kind]
+
+
+def read_tokenizer_card(name_or_path: str | Path) -> TokenizerCard:
+    """Read a card by its name, by its file, or from a folder that `save_tokenizer` wrote.
+
+    Raises:
+        CardError: If there is none, or it is no valid YAML.
+    """
+    path = Path(name_or_path)
+    if path.is_dir() and (path / CARD_FILE).is_file():
+        file = path / CARD_FILE
+    elif path.is_dir() and len(path.parts) > 1:
+        raise CardError(
+            f"folder '{path}' holds no {CARD_FILE}, so it is no tokenizer. Name one that save_tokenizer wrote."
+        )
+    else:
+        file = find_card("tokenizers", name_or_path)
+    return TokenizerCard(read_card(file), file)
+
+
+def load_audio_tokenizer(name_or_path: str | Path, device: str = "cpu") -> AudioTokenizer:
+    """Load an audio tokenizer.
+
+    Args:
+        name_or_path: Name of a card (`encodec_24khz`), a card's file, or a folder written by `save_tokenizer`.
+        device: Where its weights go. Audio and codes may be anywhere: results lie where the input lay.
+
+    Raises:
+        CardError: If the card is missing or wrong, or is one of a text tokenizer.
+        MissingWeightsError: If the weights are not on this machine and cannot be downloaded.
+        TokenizerError: If the weights are not those that the folder was saved with.
+    """
+    tokenizer = cast(AudioTokenizer, _load(name_or_path, "audio"))
+    if device != "cpu":
+        cast(Any, tokenizer).to(device)
+    return tokenizer
+
+
+def load_text_tokenizer(name_or_path: str | Path) -> TextTokenizer:
+    """Load a text tokenizer; arguments and errors as for `load_audio_tokenizer`."""
+    return cast(TextTokenizer, _load(name_or_path, "text"))
+
+
+def save_tokenizer(tokenizer: AudioTokenizer | TextTokenizer, folder: str | Path) -> Path:
+    """Write a tokenizer folder: `card.yaml`, resolved, and weights that are not published elsewhere.
+
+    The folder appears whole or not at all; one that is there is replaced.
+    """
+    folder = Path(folder)
+    partial, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{suffix}") for suffix in ("tmp", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir()
+        tokenizer.save(partial)
+        if folder.exists():
+            folder.replace(old)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def check_text(text: str) -> str:
+    """Return `text` if it is one.
+
+    Raises:
+        TokenizerError: If not.
+    """
+    if not isinstance(text, str):
+        raise TokenizerError(f"text is {type(text).__name__}, allowed: str.")
+    return text
+
+
+def check_ids(ids: Iterable[int], size: int, name: str) -> list[int]:
+    """Return `ids` as a list if all lie in [0, size).
+
+    Raises:
+        TokenizerError: If not.
+    """
+    ids = [int(id) for id in ids]
+    wrong = [id for id in ids if not 0 <= id < size]
+    if wrong:
+        raise TokenizerError(
+            f"id {wrong[0]} is not in [0, {size}), the ids of text tokenizer '{name}'. "
+            "Ids of the joint vocabulary go through Vocabulary.tokens_to_text first."
+        )
+    return ids
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write `card.yaml` into a folder."""
+    from omegaconf import OmegaConf
+
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(dict(card)), folder / CARD_FILE)
+
+
+def _load(name_or_path: str | Path, modality: str) -> AudioTokenizer | TextTokenizer:
+    card = read_tokenizer_card(name_or_path)
+    kind = find_kind(card, card.file)
+    if kind.modality != modality:
+        raise CardError(
+            f"{card.file}: '{card['kind']}' is {_a(kind.modality)} tokenizer, {_a(modality)} one is needed."
+        )
+    tokenizer = _class_of(card["kind"], kind).from_card(card, card.file.parent)
+    saved_as = card.get("fingerprint")
+    if saved_as is not None and saved_as != tokenizer.fingerprint:
+        raise TokenizerError(
+            f"{card.file}: was saved with fingerprint {saved_as}, what loads now has {tokenizer.fingerprint}: other "
+            "weights or settings, so its codes mean something else. Put the original weights back."
+        )
+    return tokenizer
+
+
+def _class_of(name: str, kind: Kind) -> Any:
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    module, _, cls = kind.target.partition(":")
+    return getattr(import_module(module), cls)
+
+
+def _a(modality: str) -> str:
+    return "an audio" if modality == "audio" else "a text"

@@ -1,0 +1,378 @@
+"""What a tokenizer card may say, as typed values. No torch here: `unitok tokenizers` reads every card.
+
+Each class reads its card with `from_card`, which names all mistakes at once, and writes it with `to_card`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unitok.cards import CardReader
+
+__all__ = [
+    "SETTINGS",
+    "BytesSettings",
+    "CodecSettings",
+    "DacModel",
+    "DacSettings",
+    "EncodecModelSettings",
+    "EncodecSettings",
+    "SentencePieceSettings",
+    "Settings",
+]
+
+S = TypeVar("S", bound="Settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every card has."""
+
+    name: str
+    """Name of the tokenizer; the card's file is called so too."""
+    description: str = ""
+    """One sentence for `unitok tokenizers`."""
+    version: int = 1
+    """Raised when the meaning of the codes or ids changes."""
+    source: str = ""
+    """Paper, repository, licence."""
+    fingerprint: str | None = None
+    """Only in a saved folder: what the loaded tokenizer must have."""
+
+    @classmethod
+    def from_card(cls: type[S], card: Mapping[str, Any]) -> S:
+        """Check a card and return it as settings.
+
+        Raises:
+            CardError: With every mistake of the card.
+        """
+        reader = CardReader(card, getattr(card, "file", card.get("name", "card")))
+        values = cls.read(reader)
+        reader.finish()
+        return cls(**values)
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take this class's keys from `reader`."""
+        reader.take("kind", str, required=True)
+        return {
+            "name": reader.take("name", str, "", required=True),
+            "description": reader.take("description", str, ""),
+            "version": reader.take("version", int, 1, minimum=1),
+            "source": reader.take("source", str, ""),
+            "fingerprint": reader.take("fingerprint", str),
+        }
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the card without the keys that are unset; the caller adds `kind`."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecSettings(Settings):
+    """What the cards of neural codecs share."""
+
+    sample_rate_hz: int
+    """Rate of the codec's audio."""
+    weights: str
+    """`official` (published ones, see `release`), `random` (for tests and benchmarks only), or a file."""
+    release: str | None = None
+    """Which of the published weights."""
+    seed: int = 0
+    """Seed of random weights."""
+    codebooks: int
+    """Codebooks in use."""
+    chunk_seconds: float = 10.0
+    """Longer audio is coded in pieces of this length; the codes do not depend on it."""
+
+    @classmethod
+    def read_codec(cls, reader: CardReader, releases: tuple[str, ...]) -> dict[str, Any]:
+        """Take the shared keys, apart from `codebooks`."""
+        values = {
+            **Settings.read(reader),
+            "sample_rate_hz": reader.take("sample_rate_hz", int, 1, required=True, minimum=1),
+            "weights": reader.take("weights", str, "", required=True),
+            "release": reader.take("release", str, choices=releases),
+            "seed": reader.take("seed", int, 0, minimum=0),
+            "chunk_seconds": reader.take("chunk_seconds", float, 10.0, minimum=0.1),
+        }
+        if values["weights"] == "official" and values["release"] is None:
+            reader.problem("release", f"missing: 'weights: official' needs it. Allowed: {', '.join(releases)}.")
+        return values
+
+    @property
+    def weights_note(self) -> str:
+        """Where the weights come from, in words."""
+        if self.weights == "official":
+            return f"official {self.release}"
+        return f"RANDOM (seed {self.seed}), only for tests" if self.weights == "random" else self.weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class DacModel:
+    """Sizes of a DAC network; names and defaults are those of `dac.model.DAC`."""
+
+    encoder_dim: int = 64
+    """Channels of the encoder's first layer; doubled by each stride."""
+    encoder_rates: tuple[int, ...] = (2, 4, 8, 8)
+    """Strides of the encoder; their product is the number of samples in a frame."""
+    decoder_dim: int = 1536
+    """Channels of the decoder's first layer; halved by each stride."""
+    decoder_rates: tuple[int, ...] = (8, 8, 4, 2)
+    """Strides of the decoder."""
+    n_codebooks: int = 9
+    """Codebooks of the network."""
+    codebook_size: int = 1024
+    """Codes in one codebook."""
+    codebook_dim: int = 8
+    """Width of the codes' vectors."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> DacModel:
+        """Read the `model:` part of a card."""
+        model = _read_dataclass(cls, reader)
+        if math.prod(model.encoder_rates) != math.prod(model.decoder_rates):
+            reader.problem(
+                "decoder_rates",
+                f"multiply to {math.prod(model.decoder_rates)}, encoder_rates to {math.prod(model.encoder_rates)}: "
+                "must be the same.",
+            )
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class DacSettings(CodecSettings):
+    """A card with `kind: dac`."""
+
+    RELEASES = ("16khz", "24khz", "44khz")
+
+    model: DacModel = field(default_factory=DacModel)
+    """Sizes of the network."""
+    channels: int = field(default=1, init=False)
+    """Always mono."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of a DAC card."""
+        values = cls.read_codec(reader, cls.RELEASES)
+        model = DacModel.read(reader.part("model"))
+        return {**values, "model": model, "codebooks": _codebooks(reader, model.n_codebooks)}
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames in one second."""
+        return self.sample_rate_hz / math.prod(self.model.encoder_rates)
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes in one codebook."""
+        return self.model.codebook_size
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the card."""
+        return _plain({key: value for key, value in super().to_card().items() if key != "channels"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodecModelSettings:
+    """Sizes of an EnCodec network; defaults are those of the 24 kHz model."""
+
+    dimension: int = 128
+    """Width of the quantised vectors."""
+    n_filters: int = 32
+    """Channels of the first layer; doubled by each stride."""
+    n_residual_layers: int = 1
+    """Residual blocks before each stride."""
+    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    """Strides, in the order of the decoder; their product is the number of samples in a frame."""
+    lstm: int = 2
+    """LSTM layers of the encoder and of the decoder."""
+    causal: bool = True
+    """Convolutions see no future."""
+    norm: str = "weight_norm"
+    """Normalisation of the convolutions."""
+    n_codebooks: int = 32
+    """Codebooks of the network."""
+    codebook_size: int = 1024
+    """Codes in one codebook, a power of 2."""
+    normalize: bool = False
+    """Each segment is scaled to unit power; codes then start with a level frame."""
+    segment_seconds: float | None = None
+    """Audio is coded in independent segments of this length that overlap by 1 %."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> EncodecModelSettings:
+        """Read the `model:` part of a card."""
+        model = _read_dataclass(cls, reader, {"norm": ("none", "weight_norm", "time_group_norm")})
+        if model.codebook_size < 2 or model.codebook_size & (model.codebook_size - 1):
+            reader.problem("codebook_size", f"is {model.codebook_size}, allowed: a power of 2, such as 1024.")
+        if model.segment_seconds is None and (model.normalize or model.norm == "time_group_norm"):
+            reader.problem(
+                "segment_seconds", "missing: normalising over time needs segments. Add 'segment_seconds: 1.0'."
+            )
+        if model.causal and model.norm == "time_group_norm":
+            reader.problem(
+                "causal", "is true, but 'norm: time_group_norm' looks ahead. Use false, or 'norm: weight_norm'."
+            )
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodecSettings(CodecSettings):
+    """A card with `kind: encodec`."""
+
+    RELEASES = ("24khz", "48khz")
+
+    channels: int = 1
+    """1 or 2."""
+    model: EncodecModelSettings = field(default_factory=EncodecModelSettings)
+    """Sizes of the network."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of an EnCodec card: `bandwidth_kbps` or `codebooks`."""
+        values = cls.read_codec(reader, cls.RELEASES)
+        channels = reader.take("channels", int, 1, minimum=1)
+        if channels > 2:
+            reader.problem("channels", f"is {channels}, allowed: 1 or 2.")
+        model = EncodecModelSettings.read(reader.part("model"))
+        bandwidth = reader.take("bandwidth_kbps", float)
+        if bandwidth is None:
+            codebooks = _codebooks(reader, model.n_codebooks)
+        else:
+            codebooks = _codebooks_of(reader, bandwidth, values["sample_rate_hz"], model)
+        return {**values, "channels": channels, "model": model, "codebooks": codebooks}
+
+    @property
+    def hop(self) -> int:
+        """Samples in one frame."""
+        return math.prod(self.model.ratios)
+
+    @property
+    def segment_length(self) -> int:
+        """Samples in a segment (0: no segments)."""
+        return int((self.model.segment_seconds or 0) * self.sample_rate_hz)
+
+    @property
+    def segment_stride(self) -> int:
+        """Samples from the start of a segment to the start of the next (0: no segments)."""
+        return max(1, int(0.99 * self.segment_length)) if self.segment_length else 0
+
+    @property
+    def segment_frames(self) -> int:
+        """Frames that a whole segment gives: the level frame, where levels are stored, and those of the network."""
+        return int(self.model.normalize) + -(-self.segment_length // self.hop)
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames in one second."""
+        if not self.segment_length:
+            return self.sample_rate_hz / self.hop
+        return self.segment_frames * self.sample_rate_hz / self.segment_stride
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes in one codebook."""
+        return self.model.codebook_size
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the card."""
+        return _plain(super().to_card())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePieceSettings(Settings):
+    """A card with `kind: sentencepiece`."""
+
+    model: str | None = None
+    """The trained model, a file."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of a SentencePiece card."""
+        return {**Settings.read(reader), "model": reader.take("model", str)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BytesSettings(Settings):
+    """A card with `kind: bytes`."""
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "bytes": BytesSettings,
+    "dac": DacSettings,
+    "encodec": EncodecSettings,
+    "sentencepiece": SentencePieceSettings,
+}
+
+
+def weights_file(weights: str, folder: Path | None) -> Path:
+    """Return the file that a card names; relative names start from the card's folder."""
+    path = Path(weights).expanduser()
+    return path if path.is_absolute() or folder is None else folder / path
+
+
+def _codebooks(reader: CardReader, available: int) -> int:
+    n = reader.take("codebooks", int, available, minimum=1)
+    if n > available:
+        reader.problem("codebooks", f"is {n}, allowed: 1 to {available}, the codebooks of the network.")
+    return n
+
+
+def _codebooks_of(reader: CardReader, bandwidth_kbps: float, sample_rate_hz: int, model: EncodecModelSettings) -> int:
+    """Return how many codebooks a bandwidth pays for: log2(codebook_size) bits a frame each."""
+    frame_rate = math.ceil(sample_rate_hz / math.prod(model.ratios))
+    each_kbps = math.log2(model.codebook_size) * frame_rate / 1000
+    n = bandwidth_kbps / each_kbps
+    if reader.card.get("codebooks") not in (None, round(n)):
+        reader.problem("codebooks", f"disagrees with 'bandwidth_kbps: {bandwidth_kbps:g}'. Keep one of the two.")
+    reader.take("codebooks", int)
+    if n < 1 or n > model.n_codebooks or abs(n - round(n)) > 1e-6:
+        allowed = [each_kbps * 2**i for i in range(16) if 2**i <= model.n_codebooks]
+        reader.problem(
+            "bandwidth_kbps",
+            f"is {bandwidth_kbps:g}, allowed: multiples of {each_kbps:g} up to {each_kbps * model.n_codebooks:g}, "
+            f"such as {', '.join(f'{kbps:g}' for kbps in allowed)}.",
+        )
+        return 1
+    return round(n)
+
+
+M = TypeVar("M", DacModel, EncodecModelSettings)
+
+
+def _read_dataclass(cls: type[M], reader: CardReader, choices: Mapping[str, tuple[str, ...]] | None = None) -> M:
+    """Take one key for each field, typed as its default."""
+    choices = choices or {}
+    values: dict[str, Any] = {}
+    for item in fields(cls):
+        if isinstance(item.default, tuple):
+            values[item.name] = _strides(reader, item.name, item.default)
+        elif item.default is None:
+            values[item.name] = reader.take(item.name, float, None, minimum=0.01)
+        else:
+            kind = type(item.default)
+            minimum = None if kind is not int else 0 if item.name == "lstm" else 1
+            values[item.name] = reader.take(
+                item.name, kind, item.default, minimum=minimum, choices=choices.get(item.name)
+            )
+    return cls(**values)
+
+
+def _strides(reader: CardReader, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    items = reader.take(key, list, list(default))
+    if not items or any(type(item) is not int or item < 1 for item in items):
+        reader.problem(key, f"is {items}, allowed: a list of whole numbers of at least 1, such as {list(default)}.")
+        return default
+    return tuple(items)
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists and drop unset keys, for YAML."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return list(value) if isinstance(value, tuple) else value
