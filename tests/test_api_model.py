@@ -1,0 +1,239 @@
+"""The Python API: values in, values out; every mistake of a caller answered in words."""
+
+import dataclasses
+
+import pytest
+import torch
+from toy_checkpoint import tone, toy_model
+
+import unitok
+from unitok.api import Model, load
+from unitok.audio import Audio
+from unitok.errors import AudioFormatError, DataError, GenerationError, VocabularyMismatchError
+from unitok.generation.sampling import Sampling
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return toy_model()
+
+
+def test_text_becomes_audio(model):
+    audio = model.generate("tts", text="hello", seed=3, max_seconds=0.8)
+    assert isinstance(audio, Audio)
+    assert audio.sample_rate_hz == 16000
+    assert 0 < audio.duration_s <= 0.8
+    assert audio.n_samples % 640 == 0
+
+
+def test_audio_becomes_text(model, tmp_path):
+    wav = Audio.of(tone()).write(tmp_path / "x.wav")
+    text = model.generate("asr", audio=wav, max_text_tokens=9)
+    assert isinstance(text, str)
+    assert text == model.generate("asr", audio=str(wav), max_text_tokens=9)
+    samples, rate = Audio.read(wav).samples, 16000
+    assert text == model.generate("asr", audio=(samples, rate), max_text_tokens=9)
+    assert text == model.generate(
+        "asr", audio=model.tokenizers.audio.encode(samples[None], rate).codes[0], max_text_tokens=9
+    )
+
+
+def test_several_targets_become_a_dict_in_order(model):
+    made = model.generate("s2st_chain", audio=tone(), max_seconds=0.4, max_text_tokens=5)
+    assert list(made) == ["transcript", "translation", "speech"]
+    assert isinstance(made["transcript"], str)
+    assert isinstance(made["speech"], Audio)
+
+
+def test_a_batch_gives_what_each_gives_alone(model):
+    requests = [
+        {"task": "tts", "text": "abc", "seed": 1, "max_seconds": 0.6},
+        {"task": "asr", "audio": tone(0.3), "max_text_tokens": 8},
+        {"task": "tts", "text": "a longer text", "prompt": tone(0.2), "voice": "eva", "seed": 2, "max_seconds": 0.5},
+        {"task": "s2st_chain", "audio": tone(0.4), "max_seconds": 0.4, "max_text_tokens": 6},
+    ]
+    together = model.generate_batch(requests, batch_size=3)
+    for value, request in zip(together, requests, strict=True):
+        alone = model.generate(**request)
+        if isinstance(alone, dict):
+            value, alone = value["speech"], alone["speech"]
+        assert value == alone if isinstance(alone, str) else torch.equal(value.samples, alone.samples)
+
+
+def test_settings_of_a_batch_apply_where_a_request_says_nothing_else(model):
+    requests = [{"text": "abc"}, {"text": "abc", "seed": 2}, {"task": "asr", "audio": tone()}]
+    made = model.generate_batch(requests, task="tts", seed=1, max_seconds=0.4, max_text_tokens=4)
+    for audio, seed in zip(made, (1, 2), strict=False):
+        assert torch.equal(audio.samples, model.generate("tts", text="abc", seed=seed, max_seconds=0.4).samples)
+    assert isinstance(made[2], str)
+
+
+def test_the_seed_decides(model):
+    settings = {"text": "hello there", "max_seconds": 1.0, "temperature": 1.5}
+    one, same, other = (model.generate("tts", **settings, seed=seed).samples for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not (one.shape == other.shape and torch.equal(one, other))
+
+
+def test_settings_start_from_the_card(model):
+    assert model.request("tts", text="a").sampling == Sampling(temperature=0.8, top_k=50)
+    assert model.request("asr", audio=tone()).sampling.greedy
+    assert model.request("asr", audio=tone(), temperature=0.7).sampling == Sampling(0.7, 50, 1.0, greedy=False)
+    changed = model.request("tts", text="a", top_k=7, per_kind={"audio": {"top_p": 0.5}})
+    assert changed.sampling == Sampling(0.8, 7, 1.0)
+    assert changed.per_kind == {"audio": Sampling(0.8, 7, 0.5)}
+
+
+def test_the_only_language_is_the_default():
+    assert "<lang:en>" in str(toy_model().sequence("tts", text="a"))
+    two = toy_model(langs=("en", "de"))
+    assert "<lang:" not in str(two.sequence("tts", text="a"))
+    assert "<lang:de>" in str(two.sequence("tts", text="a", lang="de"))
+    with pytest.raises(VocabularyMismatchError, match="no lang 'fr'"):
+        two.generate("tts", text="a", lang="fr")
+
+
+def test_a_prompt_is_cut_to_what_the_card_uses(model):
+    samples, rate = tone(4.0)
+    cut = model.sequence("tts", text="a", prompt=(samples, rate))
+    assert cut.codes("prompt").shape == (4, 75)  # 3 s at 25 frames/s
+    assert torch.equal(cut.tokens, model.sequence("tts", text="a", prompt=(samples[: 3 * rate], rate)).tokens)
+
+
+def test_a_sequence_holds_what_went_in(model):
+    samples, rate = tone()
+    sequence = model.sequence("tts", text="hi", voice="eva", speech=(samples, rate))
+    assert str(sequence) == (
+        "<bos> <task:tts> <lang:en> <text> h i </text> <label> e v a </label> "
+        "<audio> [4 × 13 frames, 0.5 s] </audio> <eos>"
+    )
+    codes = model.tokenizers.audio.encode(samples[None, None], rate).codes[0]
+    assert torch.equal(sequence.codes("speech"), codes)
+    assert str(model.sequence("tts", text="hi")).endswith("</text>")
+
+
+def test_audio_of_any_rate_and_channels_is_taken(model):
+    stereo = torch.stack([tone(0.5, 8000)[0]] * 2)
+    assert model.sequence("asr", audio=(stereo, 8000)).codes("audio").shape == (4, 13)
+
+
+def test_scores_are_log_probabilities_of_the_candidates(model):
+    texts = ["abc", "b", ""]
+    scores = model.score("asr", audio=tone(), text=texts)
+    assert scores.shape == (3,)
+    assert (scores < 0).all()
+    for text, score in zip(texts, scores, strict=True):
+        sequence = model.sequence("asr", audio=tone(), text=text)
+        before = int(sequence.prefix_mask.sum())
+        states = model.lm.hidden(sequence.tokens[None], sequence.prefix_mask[None])[0]
+        log_probabilities = model.lm.slot0_logits(states).log_softmax(-1).detach()
+        labels = range(before + 1, len(sequence) - 1)  # contents and the end marker
+        expected = sum(float(log_probabilities[s - 1, sequence.tokens[s, 0]]) for s in labels)
+        assert float(score) == pytest.approx(expected, rel=1e-4)
+    mean = model.score("asr", audio=tone(), text=texts, mean=True)
+    torch.testing.assert_close(mean, scores / torch.tensor([4.0, 2.0, 1.0]))
+
+
+def test_what_was_generated_has_the_log_probability_it_was_given(model):
+    [made] = model.run([model.request("tts", text="hey", max_seconds=0.5)])
+    score = model.score("tts", text="hey", speech=made.sequence.codes("speech"))
+    assert float(score) == pytest.approx(made.log_probability, rel=1e-4)
+    assert made.stop in ("end", "limit")
+    assert made.value is made.values["speech"]
+
+
+def test_scores_of_several_targets_pair_the_candidates(model):
+    codes = torch.zeros(4, 3, dtype=torch.int64)
+    scores = model.score("s2st_chain", audio=tone(), transcript=["a", "b"], translation="c", speech=codes)
+    assert scores.shape == (2,)
+    with pytest.raises(GenerationError, match="lists of candidates have different lengths: transcript 2, tr"):
+        model.score("s2st_chain", audio=tone(), transcript=["a", "b"], translation=["c"], speech=codes)
+
+
+def test_best_of_keeps_the_candidate_that_asr_hears_best(model):
+    [best] = model.run([model.request("tts", text="abc", max_seconds=0.6, temperature=2.0)], best_of=4)
+    candidates = [
+        model.run([model.request("tts", text="abc", max_seconds=0.6, temperature=2.0, seed=1_000_003 * i)])[0]
+        for i in range(4)
+    ]
+    scores = [float(model.score("asr", audio=c.sequence.codes("speech"), text=["abc"])) for c in candidates]
+    assert len(set(scores)) > 1
+    chosen = candidates[scores.index(max(scores))]
+    assert torch.equal(best.sequence.tokens, chosen.sequence.tokens)
+
+
+def test_best_of_counts_requests_not_candidates(model):
+    seen = []
+    model.generate("tts", text="abc", max_seconds=0.2, best_of=3, on_step=seen.append)
+    assert {step.n_requests for step in seen} == {1}
+    assert seen[-1].n_done == 1
+
+
+def test_best_of_needs_text_audio_and_asr(model):
+    with pytest.raises(GenerationError, match=r"task 'asr' of model 'toy' is not\. Use best_of=1"):
+        model.generate("asr", audio=tone(), best_of=2)
+    with pytest.raises(GenerationError, match="a model trained for 'asr'"):
+        toy_model(tasks=("tts",)).generate("tts", text="a", best_of=2)
+    with pytest.raises(GenerationError, match="best_of is 0; it must be 1 or more"):
+        model.generate("tts", text="a", best_of=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "conditions", "error", "message"),
+    [
+        ("ttx", {"text": "a"}, GenerationError, r"not trained for task 'ttx'\. Did you mean 'tts'\? It can do: tts,"),
+        ("tts", {"txt": "a"}, GenerationError, r"'txt' is no condition of it\. Did you mean 'text'\? It takes: text,"),
+        ("tts", {}, GenerationError, r"task 'tts' needs 'text' \(text\)\. It takes: text, voice, prompt"),
+        ("tts", {"text": None}, GenerationError, r"task 'tts' needs 'text'"),
+        ("tts", {"text": "a", "speech": "x.wav"}, GenerationError, r"'speech' is what it makes, not a condition"),
+        ("tts", {"text": 5}, DataError, r"task 'tts', 'text': got int, kind text takes text"),
+        ("asr", {"audio": "nowhere.wav"}, AudioFormatError, r"audio file 'nowhere\.wav' does not exist"),
+        ("asr", {"audio": 5}, AudioFormatError, r"got int, allowed: Audio, a path"),
+        ("asr", {"audio": (torch.zeros(0), 16000)}, AudioFormatError, "0|no samples|empty"),
+        ("asr", {"audio": (torch.zeros(301), 1)}, GenerationError, r"'audio' lasts 301 s, at most 300 s fit"),
+        ("tts", {"text": "a", "temperature": -1}, GenerationError, r"temperature is -1; it must be 0"),
+        ("tts", {"text": "a", "seed": "x"}, GenerationError, r"seed is 'x'; it must be a whole number, 0 or more"),
+        ("tts", {"text": "a", "seed": -1}, GenerationError, r"seed is -1; it must be a whole number, 0 or more"),
+        ("tts", {"text": "a", "max_seconds": 0}, GenerationError, r"max_seconds is 0; it must be a number above 0"),
+        ("tts", {"text": "a", "per_kind": {"audio": {"heat": 1}}}, GenerationError, r"unknown setting 'heat'\."),
+        ("tts", {"text": "a", "per_kind": {"adio": {}}}, GenerationError, r"'adio' is no kind.*Did you mean 'audio'"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_in_words(model, task, conditions, error, message):
+    with pytest.raises(error, match=message):
+        model.generate(task, **conditions)
+
+
+def test_score_says_what_it_misses(model):
+    with pytest.raises(GenerationError, match="score needs candidates for its target 'text'"):
+        model.score("asr", audio=tone())
+    with pytest.raises(GenerationError, match="the list of candidates for 'text' is empty"):
+        model.score("asr", audio=tone(), text=[])
+    with pytest.raises(
+        GenerationError, match=r"'adio' is no condition of it\. Did you mean 'audio'\? It takes: audio,"
+    ):
+        model.score("asr", adio=tone(), text=["a"])
+    with pytest.raises(DataError, match="a target's audio has 1 codebooks, scoring it needs the 2"):
+        model.score("tts", text="a", speech=torch.zeros(1, 3, dtype=torch.int64))
+
+
+def test_a_text_longer_than_the_card_accepts_is_refused():
+    limited = toy_model()
+    card = limited.tasks["tts"]
+    limited.tasks["tts"] = dataclasses.replace(card, generate=dataclasses.replace(card.generate, max_characters=4))
+    with pytest.raises(GenerationError, match="'text' has 5 characters, it may have 4"):
+        limited.generate("tts", text="abcde")
+    assert isinstance(limited.generate("tts", text="abcd", max_seconds=0.1), Audio)
+
+
+def test_a_request_without_a_task_is_named(model):
+    with pytest.raises(GenerationError, match="request 1 names no task"):
+        model.generate_batch([{"task": "tts", "text": "a"}, {"text": "a"}])
+
+
+def test_a_saved_model_loads_and_makes_the_same(model, tmp_path):
+    again = load(model.save(tmp_path / "toy"), device="cpu")
+    settings = {"text": "hello", "seed": 4, "max_seconds": 0.6}
+    assert torch.equal(again.generate("tts", **settings).samples, model.generate("tts", **settings).samples)
+    assert repr(again).startswith("Model('toy', 0.0 M parameters, tasks: asr, s2st_chain, tts, vc)")
+    assert unitok.load is load

@@ -1,0 +1,222 @@
+"""`unitok generate` on one input, and `unitok score`: what is printed, what is written, what is refused."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from toy_checkpoint import tone, toy_model, toy_parts
+
+from unitok.audio import Audio
+from unitok.checkpoint import save_checkpoint
+from unitok.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return str(save_checkpoint(tmp_path_factory.mktemp("model") / "toy", toy_parts()))
+
+
+@pytest.fixture(scope="module")
+def wav(tmp_path_factory) -> str:
+    return str(Audio.of(tone()).write(tmp_path_factory.mktemp("audio") / "x.wav"))
+
+
+def run(capsys, *argv) -> tuple[int, str, str]:
+    try:
+        status = main([str(word) for word in argv])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_help_of_a_task_shows_its_options(capsys, folder):
+    status, out, _ = run(capsys, "generate", "--task", "tts", "--model", folder, "--help")
+    assert status == 0
+    assert "task tts:" in out
+    assert re.search(r"--text TEXT +text \(needed\)", out)
+    assert re.search(r"--voice NAME +a name \(optional\)", out)
+    assert re.search(r"--prompt FILE +audio file, its first 3 s are used\s+\(optional\)", out)
+    assert "--audio" not in out
+    _, out, _ = run(capsys, "generate", "--model", folder, "--task=asr", "--help")
+    assert "--audio FILE" in out
+    assert "--voice" not in out
+
+
+def test_help_of_a_task_needs_no_model_and_no_torch():
+    code = (
+        "import sys; from unitok.cli.main import main\n"
+        "try: main(['generate', '--task', 'tts', '--help'])\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "--text TEXT" in done.stdout
+    assert done.stderr.strip().endswith("False")
+
+
+def test_text_becomes_a_wav_and_a_picture_and_nothing_on_stdout(capsys, folder, tmp_path):
+    out_file, plot = tmp_path / "new" / "x.wav", tmp_path / "x.png"
+    argv = (
+        "generate",
+        "--task",
+        "tts",
+        "--text",
+        "hello",
+        "--model",
+        folder,
+        "--out",
+        out_file,
+        "--max-seconds",
+        "0.8",
+    )
+    status, out, err = run(capsys, *argv, "--plot", plot, "--seed", 3)
+    assert (status, out) == (0, "")
+    assert f"{out_file}: Audio(" in err
+    expected = toy_model().generate("tts", text="hello", seed=3, max_seconds=0.8)
+    torch.testing.assert_close(Audio.read(out_file).samples, expected.samples, atol=1e-4, rtol=0)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_audio_becomes_text_alone_on_stdout(capsys, folder, wav):
+    status, out, err = run(
+        capsys, "generate", "--task", "asr", "--audio", wav, "--model", folder, "--max-text-tokens", 7
+    )
+    assert status == 0
+    assert out == toy_model().generate("asr", audio=wav, max_text_tokens=7) + "\n"
+    assert err == "" or "cut at its longest" in err
+
+
+def test_json_says_what_was_made(capsys, folder, wav, tmp_path):
+    out_file = tmp_path / "x.wav"
+    argv = ("generate", "--task", "tts", "--text", "hello", "--prompt", wav, "--model", folder, "--out", out_file)
+    status, out, _ = run(capsys, *argv, "--json", "--max-seconds", "0.4", "--best-of", "2")
+    row = json.loads(out)
+    assert status == 0
+    assert (row["task"], row["audio"]) == ("tts", str(out_file))
+    assert row["seconds"] == pytest.approx(Audio.read(out_file).duration_s)
+    assert row["stop"] in ("end", "limit")
+    assert row["log_probability"] < 0
+    _, out, _ = run(capsys, "generate", "--task", "asr", "--audio", wav, "--model", folder, "--json")
+    row = json.loads(out)
+    assert set(row) == {"task", "text", "seconds", "log_probability", "stop"}
+    assert row["seconds"] == pytest.approx(13 / 25)
+
+
+def test_several_targets_are_printed_by_name(capsys, folder, wav, tmp_path):
+    argv = ("generate", "--task", "s2st_chain", "--audio", wav, "--model", folder, "--max-text-tokens", 3)
+    status, out, _ = run(capsys, *argv, "--out", tmp_path / "x.wav", "--max-seconds", "0.2")
+    assert status == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["transcript", "translation"]
+    assert (tmp_path / "x.wav").is_file()
+    _, out, _ = run(capsys, *argv, "--out", tmp_path / "x.wav", "--max-seconds", "0.2", "--json")
+    row = json.loads(out)
+    assert list(row["targets"]) == ["transcript", "translation", "speech"]
+    assert row["text"] == row["targets"]["translation"]
+
+
+def test_a_text_task_plots_its_sequence(capsys, folder, wav, tmp_path):
+    plot = tmp_path / "asr.png"
+    assert run(capsys, "generate", "--task", "asr", "--audio", wav, "--model", folder, "--plot", plot)[0] == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_settings_reach_the_model(capsys, folder, tmp_path):
+    argv = ("generate", "--task", "tts", "--text", "hello", "--model", folder, "--max-seconds", "0.6")
+    files = []
+    for i, settings in enumerate(
+        [("--temperature", "0"), ("--greedy", "--seed", "5"), ("--top-k", "1", "--seed", "9")]
+    ):
+        files.append(tmp_path / f"{i}.wav")
+        assert run(capsys, *argv, *settings, "--out", files[-1])[0] == 0
+    first, second, third = (Audio.read(file).samples for file in files)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "say what to do: --task NAME, or --manifest FILE."),
+        (["--task", "tts", "--text", "a"], "task 'tts' makes audio: say where to, with --out FILE.wav."),
+        (["--task", "tss", "--text", "a"], "--task: model '{folder}' was not trained for task 'tss'. Did you"),
+        (["--task", "tts", "--txet", "a", "--out", "x.wav"], "unrecognized arguments: --txet a. Did you mean '--text'"),
+        (["--task", "tts", "--out", "x.wav"], "task 'tts' needs 'text' (text). It takes: text, voice, prompt."),
+        (["--task", "asr", "--audio", "no.wav"], "audio file 'no.wav' does not exist."),
+        (["--task", "tts", "--text", "a", "--out", "x.wav", "--lang", "xx"], "this vocabulary has no lang 'xx'."),
+        (["--task", "tts", "--text", "a", "--out", "x.wav", "--top-p", "7"], "top_p is 7.0; it must be above 0"),
+        (["--task", "tts", "--text", "a", "--out", "x.wav", "--seed", "x"], "argument --seed: invalid int value: 'x'."),
+        (["--task", "tts", "--text", "a", "--out", "x.wavv"], "cannot write 'x.wavv': its suffix is '.wavv'."),
+        (["--task", "tts", "--text", "a", "--out", "x.wav", "--best-of", "0"], "best_of is 0; it must be 1 or more."),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line_and_status_2(capsys, folder, argv, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "generate", "--model", folder, *argv)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"unitok: {line.format(folder=folder)}")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_model_is_a_mistake(capsys):
+    status, _, err = run(capsys, "generate", "--task", "tts", "--text", "a", "--out", "x.wav", "--model", "nowhere")
+    assert status == 2
+    assert "there is no checkpoint 'nowhere'. Give a checkpoint folder" in err
+
+
+def test_a_field_named_like_an_option_is_refused(capsys, tmp_path):
+    parts = toy_parts()
+    card = parts.tasks["tts"].to_card()
+    card["conditions"][1]["name"] = "plot"
+    task = type(parts.tasks["tts"]).from_card(card)
+    folder = save_checkpoint(tmp_path / "toy", type(parts)(**{**vars(parts), "tasks": {"tts": task}}))
+    status, _, err = run(capsys, "generate", "--model", folder, "--task", "tts", "--text", "a")
+    assert status == 2
+    assert "task 'tts' has a field 'plot', which is an option of unitok generate already. Rename the field" in err
+
+
+def test_in_a_pipe_there_is_no_progress_bar(folder, wav):
+    argv = [sys.executable, "-m", "unitok", "generate", "--task", "asr", "--audio", wav, "--model", folder]
+    done = subprocess.run([*argv, "--max-text-tokens", "5"], capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert "\x1b" not in done.stderr
+    assert "\r" not in done.stderr
+
+
+def test_score_prints_a_line_for_each_candidate(capsys, folder, wav):
+    argv = ("score", "--task", "asr", "--audio", wav, "--model", folder, "--text", "abc", "--text", "b")
+    status, out, err = run(capsys, *argv)
+    expected = toy_model().score("asr", audio=wav, text=["abc", "b"]).tolist()
+    assert (status, err) == (0, "")
+    assert out == f"{expected[0]:.4f}\tabc\n{expected[1]:.4f}\tb\n"
+    _, out, _ = run(capsys, *argv, "--json", "--mean")
+    row = json.loads(out)
+    assert [score["text"] for score in row["scores"]] == ["abc", "b"]
+    assert [score["log_probability"] for score in row["scores"]] == pytest.approx([expected[0] / 4, expected[1] / 2])
+    assert row["best"] == (0 if expected[0] / 4 > expected[1] / 2 else 1)
+
+
+def test_score_takes_audio_candidates(capsys, folder, wav):
+    argv = ("score", "--task", "tts", "--text", "abc", "--model", folder, "--speech", wav, "--speech", wav)
+    status, out, _ = run(capsys, *argv)
+    assert status == 0
+    one, other = out.splitlines()
+    assert one == other
+    assert one.endswith(f"\t{wav}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "say what to score: --task NAME."),
+        (["--task", "asr", "--text", "a"], "task 'asr' needs 'audio' (audio)."),
+        (["--task", "asr", "--audio", "x.wav"], "task 'asr': give its candidates with --text, once for each."),
+    ],
+)
+def test_what_score_misses_is_one_line(capsys, folder, argv, line):
+    status, out, err = run(capsys, "score", "--model", folder, *argv)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"unitok: {line}")

@@ -1,0 +1,275 @@
+"""The engine: rows do not depend on neighbours, equal a slow uncached reference, and obey the grammar."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_models import TASKS, random_codes, tiny_lm
+from toy_sequences import FRAME_RATE_HZ, N_CODEBOOKS, semantic_task, toy_builder
+
+from unitok.errors import GenerationError
+from unitok.generation.engine import Engine, GenerationRequest
+from unitok.generation.sampling import Sampling, filter_logits, sample
+from unitok.generation.scoring import score_sequences
+from unitok.model.lm import UnitokLM
+from unitok.sequence import TokenSequence, collate
+
+BUILDER = toy_builder()
+VOCABULARY = BUILDER.vocabulary
+
+
+def request(task: str, seed: int = 0, lang: str | None = None, limits=(0.6, 6), **settings) -> GenerationRequest:
+    """Return a request for a task with made-up conditions; `limits` are seconds of audio and text tokens."""
+    card = semantic_task() if task == "sem" else TASKS[task]
+    made_up = {"text": "ab" * (1 + seed % 3), "audio": random_codes(3 + seed % 4, seed)}
+    values = {field.name: made_up[field.kind] for field in card.conditions if not field.optional}
+    prompt = BUILDER.build(card, values, lang=lang, targets=False)
+    sampling = Sampling(**{"temperature": 1.0, "top_k": 0, **settings})
+    return GenerationRequest(prompt, card, sampling, seed=seed, max_seconds=limits[0], max_text_tokens=limits[1])
+
+
+def mixed(seed: int) -> list[GenerationRequest]:
+    """Return requests that differ in task, prompt length, kinds of targets, limits, settings and seed."""
+    return [
+        request("tts", seed),
+        request("asr", seed + 1, lang="de"),
+        request("s2st_chain", seed + 2, lang="en", temperature=0.7, top_k=5),
+        request("tts", seed + 3, limits=(0.1, 1), greedy=True),
+        request("lm", seed + 4, top_p=0.8),
+        request("sem", seed + 5),
+        dataclasses.replace(request("s2st_chain", seed + 6), per_kind={"text": Sampling(greedy=True)}),
+    ]
+
+
+def tokens_of(results) -> list[list[list[int]]]:
+    return [result.sequence.tokens.tolist() for result in results]
+
+
+class Biased(UnitokLM):
+    """A model that likes or dislikes ending a target, and knows how much work its local stage was given."""
+
+    bias = 0.0
+    n_local_rows = 0
+
+    def slot0_logits(self, hidden):
+        logits = super().slot0_logits(hidden).clone()
+        for kind in ("audio", "text", "semantic"):
+            logits[..., VOCABULARY.end_id(kind)] += self.bias
+        return logits
+
+    def local_stage(self, hidden):
+        self.n_local_rows += len(hidden)
+        return super().local_stage(hidden)
+
+
+@pytest.mark.parametrize("prefix_lm", [False, True], ids=["causal", "prefix"])
+@pytest.mark.parametrize("ar_codebooks", [1, 2, N_CODEBOOKS])
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_a_batch_of_different_requests_equals_each_alone(ar_codebooks, prefix_lm, seed):
+    engine = Engine(tiny_lm(BUILDER, ar_codebooks, seed=seed, prefix_lm=prefix_lm), VOCABULARY)
+    requests = mixed(seed)
+    together = engine.generate(requests)
+    alone = [engine.generate([one])[0] for one in requests]
+    assert tokens_of(together) == tokens_of(alone)
+    assert [result.stop for result in together] == [result.stop for result in alone]
+    torch.testing.assert_close(
+        torch.tensor([result.log_probability for result in together]),
+        torch.tensor([result.log_probability for result in alone]),
+    )
+    assert len({len(result.sequence) for result in together}) > 2
+
+
+def test_the_batch_size_changes_nothing():
+    engine = Engine(tiny_lm(BUILDER), VOCABULARY)
+    requests = mixed(3)
+    assert tokens_of(engine.generate(requests, batch_size=2)) == tokens_of(engine.generate(requests))
+
+
+def slow_generate(lm: UnitokLM, one: GenerationRequest) -> torch.Tensor:
+    """Return what the engine should: the whole sequence goes through the model anew for every id, no cache."""
+    generator = torch.Generator().manual_seed(one.seed)
+    rows = [row.tolist() for row in one.prompt.tokens]
+    prefix = torch.tensor([[True] * len(rows)])
+    K, Kc = N_CODEBOOKS, lm.config.ar_codebooks
+
+    def states() -> torch.Tensor:
+        mask = torch.zeros(1, len(rows), dtype=torch.bool)
+        mask[:, : prefix.shape[1]] = True
+        tokens, frame_mask = torch.tensor([rows]), torch.zeros(1, len(rows), dtype=torch.bool)
+        frame_mask[:, sum(frames_of, [])] = True
+        return lm.hidden(lm.coarse(tokens, frame_mask), mask)[0]
+
+    def draw(logits: torch.Tensor) -> int:
+        return int(sample(filter_logits(logits[None], *one.sampling.filters), [generator]))
+
+    frames_of: list[list[int]] = []
+    for target in one.task.targets:
+        rows.append([VOCABULARY.start_id(target.kind)] + [0] * (K - 1))
+        is_audio = target.kind == "audio"
+        limit = int(one.max_seconds * FRAME_RATE_HZ) if target.kind != "text" else one.max_text_tokens
+        content = VOCABULARY.ids_of({"audio": "audio.0"}.get(target.kind, target.kind)).tolist()
+        frames: list[int] = []
+        for n in range(limit + 1):
+            state = states()[-1]
+            legal = (content if n < limit else []) + (
+                [VOCABULARY.end_id(target.kind)] if n >= (target.kind != "text") else []
+            )
+            logits = torch.full((VOCABULARY.size,), -torch.inf)
+            logits[legal] = lm.slot0_logits(state)[legal]
+            row = [draw(logits)] + [0] * (K - 1)
+            if row[0] == VOCABULARY.end_id(target.kind):
+                rows.append(row)
+                break
+            for k in range(1, Kc if is_audio else 1):
+                logits = lm.local_logits(state[None], torch.tensor([row[: Kc - 1]]))[k - 1][0]
+                row[k] = int(VOCABULARY.ids_of(f"audio.{k}")[draw(logits)])
+            frames.append(len(rows))
+            rows.append(row)
+        if is_audio:
+            frames_of.append(frames)
+    rows.append([VOCABULARY.eos_id] + [0] * (K - 1))
+    tokens, hidden = torch.tensor(rows), states()
+    for frames in frames_of:
+        for level in range(Kc, K):
+            valid = torch.ones(1, len(frames), dtype=torch.bool)
+            logits = lm.refine_logits(hidden[None, frames], tokens[None, frames], level, valid)
+            tokens[frames, level] = VOCABULARY.ids_of(f"audio.{level}")[logits[0].argmax(-1)]
+    return tokens
+
+
+@pytest.mark.parametrize("prefix_lm", [False, True], ids=["causal", "prefix"])
+@pytest.mark.parametrize("ar_codebooks", [1, 2, N_CODEBOOKS])
+@torch.inference_mode()
+def test_cached_generation_equals_a_slow_uncached_reference(ar_codebooks, prefix_lm):
+    lm = tiny_lm(BUILDER, ar_codebooks, seed=7, prefix_lm=prefix_lm)
+    requests = [one for one in mixed(40) if not one.per_kind]
+    for result, one in zip(Engine(lm, VOCABULARY).generate(requests), requests, strict=True):
+        assert result.sequence.tokens.tolist() == slow_generate(lm, one).tolist()
+
+
+@pytest.mark.parametrize("ar_codebooks", [1, 3, N_CODEBOOKS])
+def test_results_are_what_the_builder_would_lay_out(ar_codebooks):
+    requests = mixed(1)
+    for one, result in zip(
+        requests, Engine(tiny_lm(BUILDER, ar_codebooks), VOCABULARY).generate(requests), strict=True
+    ):
+        sequence = result.sequence
+        names = [segment.name for segment in sequence.segments]
+        assert names == [*(s.name for s in one.prompt.segments), *(f.name for f in one.task.targets), "<eos>"]
+        assert torch.equal(sequence.tokens[: len(one.prompt)], one.prompt.tokens)
+        for target in one.task.targets:
+            if target.kind == "audio":  # all K codebooks, each from its own block: `codes` checks that
+                assert sequence.codes(target.name).shape[0] == N_CODEBOOKS
+                assert sequence.codes(target.name).shape[1] >= 1
+            elif target.kind == "text":
+                assert all(0 <= id < 256 for id in sequence.text_ids(target.name))
+        rebuilt = TokenSequence(sequence.tokens, sequence.segments, VOCABULARY)
+        assert torch.equal(rebuilt.loss_mask, sequence.loss_mask)
+
+
+@pytest.mark.parametrize("prefix_lm", [False, True], ids=["causal", "prefix"])
+@pytest.mark.parametrize("ar_codebooks", [1, 2, N_CODEBOOKS])
+def test_the_log_probability_is_that_of_teacher_forcing(ar_codebooks, prefix_lm):
+    lm = tiny_lm(BUILDER, ar_codebooks, seed=2, prefix_lm=prefix_lm)
+    results = Engine(lm, VOCABULARY).generate(mixed(5))
+    sums, counts = score_sequences(lm, [result.sequence for result in results], batch_size=3)
+    torch.testing.assert_close(torch.tensor([r.log_probability for r in results]), sums, rtol=1e-4, atol=1e-3)
+    expected = [
+        int(r.sequence.loss_mask.sum()) + (ar_codebooks - 1) * int(r.sequence.frame_mask.sum()) for r in results
+    ]
+    assert counts.tolist() == expected
+
+
+def test_the_score_is_the_training_loss():
+    lm = tiny_lm(BUILDER, N_CODEBOOKS)
+    [result] = Engine(lm, VOCABULARY).generate([request("tts")])
+    loss = lm.loss(collate([result.sequence]))
+    total = sum(float(loss.parts[name]) * n for name, n in loss.counts.items())
+    sums, counts = score_sequences(lm, [result.sequence])
+    assert -float(sums) == pytest.approx(total, rel=1e-5)
+    assert int(counts) == sum(loss.counts.values())
+
+
+def test_audio_is_never_empty_and_text_may_be():
+    lm = tiny_lm(BUILDER, cls=Biased)
+    lm.bias = 1e4
+    speech, text = Engine(lm, VOCABULARY).generate([request("tts"), request("asr")])
+    assert speech.sequence.codes("speech").shape[1] == 1
+    assert text.sequence.text_ids("text") == []
+    assert speech.stop == text.stop == "end"
+
+
+def test_a_target_is_cut_at_its_limit():
+    lm = tiny_lm(BUILDER, cls=Biased)
+    lm.bias = -1e4
+    speech, text = Engine(lm, VOCABULARY).generate([request("tts", limits=(0.4, 1)), request("asr", limits=(0.4, 5))])
+    assert speech.sequence.codes("speech").shape[1] == 10
+    assert len(text.sequence.text_ids("text")) == 5
+    assert speech.stop == text.stop == "limit"
+
+
+def test_the_text_limits_the_audio():
+    lm = tiny_lm(BUILDER, cls=Biased)
+    lm.bias = -1e4
+    prompts = [BUILDER.build(TASKS["tts"], {"text": "a" * n}, targets=False) for n in (1, 20)]
+    results = Engine(lm, VOCABULARY).generate([GenerationRequest(prompt, TASKS["tts"]) for prompt in prompts])
+    assert [result.sequence.codes("speech").shape[1] for result in results] == [25, 125]  # 1 s, and 20 × 0.25 s
+
+
+def test_finished_rows_cost_the_local_stage_nothing():
+    lm = tiny_lm(BUILDER, cls=Biased)
+    results = Engine(lm, VOCABULARY).generate([request("tts", seed) for seed in range(6)])
+    lengths = [result.sequence.codes("speech").shape[1] for result in results]
+    assert len(set(lengths)) > 1
+    assert lm.n_local_rows == sum(lengths)
+
+
+def test_the_seed_decides():
+    engine = Engine(tiny_lm(BUILDER), VOCABULARY)
+    one, same, other = engine.generate([dataclasses.replace(request("tts"), seed=seed) for seed in (1, 1, 2)])
+    assert torch.equal(one.sequence.tokens, same.sequence.tokens)
+    assert not torch.equal(one.sequence.tokens[:20], other.sequence.tokens[:20])
+
+
+def test_greedy_does_not_depend_on_the_seed():
+    engine = Engine(tiny_lm(BUILDER), VOCABULARY)
+    requests = [dataclasses.replace(request("tts", greedy=True), seed=seed) for seed in (1, 2)]
+    one, other = engine.generate(requests)
+    assert torch.equal(one.sequence.tokens, other.sequence.tokens)
+
+
+def test_settings_of_a_kind_apply_to_that_kind_alone():
+    engine = Engine(tiny_lm(BUILDER, cls=Biased), VOCABULARY)
+    engine.lm.bias = -1e4
+    requests = [
+        dataclasses.replace(request("s2st_chain"), seed=seed, per_kind={"text": Sampling(greedy=True)})
+        for seed in (1, 2)
+    ]
+    one, other = engine.generate(requests)
+    for name in ("transcript", "translation"):
+        assert one.sequence.text_ids(name) == other.sequence.text_ids(name)
+    assert one.sequence.codes("speech").tolist() != other.sequence.codes("speech").tolist()
+
+
+def test_progress_is_told_after_every_position():
+    seen = []
+    Engine(tiny_lm(BUILDER), VOCABULARY).generate(mixed(0), batch_size=4, on_step=seen.append)
+    done = [step.n_done for step in seen]
+    assert done == sorted(done)
+    assert done[-1] == 7
+    assert {step.n_requests for step in seen} == {7}
+    assert seen[0].n_positions == 1
+
+
+def test_a_model_that_returns_nan_is_an_error():
+    lm = tiny_lm(BUILDER)
+    with torch.no_grad():
+        lm.head.weight.fill_(float("nan"))
+    with pytest.raises(GenerationError, match="the model returned NaN in task 'tts': its weights are damaged"):
+        Engine(lm, VOCABULARY).generate([request("tts")])
+
+
+def test_no_requests_give_no_results():
+    assert Engine(tiny_lm(BUILDER), VOCABULARY).generate([]) == []
+    with pytest.raises(GenerationError, match="batch_size is 0; it must be 1 or more"):
+        Engine(tiny_lm(BUILDER), VOCABULARY).generate([request("tts")], batch_size=0)

@@ -1,0 +1,376 @@
+"""The Python API: a loaded model, with audio and text going in and coming out.
+
+```python
+import unitok
+model = unitok.load()                                    # "mini", which comes with unitok; or a checkpoint folder
+audio = model.generate("tts", text="The quick brown fox.")
+audio.write("fox.wav")
+model.generate("asr", audio="fox.wav")                   # "the quick brown fox"
+model.score("asr", audio="fox.wav", text=["the fox", "the box"])
+print(model.sequence("tts", text="Hi.", speech="fox.wav"))
+```
+
+Letters: K codebooks, T codec frames, N samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from unitok.audio import Audio
+from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unitok.errors import GenerationError, suggest
+from unitok.generation.constraints import StopReason
+from unitok.generation.engine import Engine, GenerationRequest, GenerationResult, OnStep
+from unitok.generation.requests import candidates, check_conditions, sampling, sampling_per_kind
+from unitok.generation.scoring import score_sequences
+from unitok.model.lm import UnitokLM
+from unitok.sequence import TokenSequence
+from unitok.tasks import Field, SequenceBuilder, Task
+from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
+from unitok.vocabulary import Vocabulary
+
+__all__ = ["Generation", "Model", "Tokenizers", "load"]
+
+Value: TypeAlias = "Audio | str | Tensor"
+# Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
+LONGEST_CONDITION_S = 300.0
+ASR = "asr"
+MAX_SEED = 2**62
+# Candidates of one request get seeds far apart, so that requests with neighbouring seeds share none.
+CANDIDATE_STRIDE = 1_000_003
+
+
+class Tokenizers(NamedTuple):
+    """What turns values into ids and back."""
+
+    text: TextTokenizer
+    """Text to ids."""
+    audio: AudioTokenizer
+    """Audio to codes."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a model made of one request."""
+
+    values: Mapping[str, Value]
+    """Each target by its name: `Audio`, text, or codes `[1, T]` of a semantic target."""
+    sequence: TokenSequence
+    """The whole sequence, conditions and targets."""
+    log_probability: float
+    """Sum of the targets' log-probabilities, see `GenerationResult`."""
+    stop: StopReason
+    """`end`, or `limit` where a target was cut at its longest."""
+
+    @property
+    def value(self) -> Any:
+        """The one target, or a dict where the task has several."""
+        return next(iter(self.values.values())) if len(self.values) == 1 else dict(self.values)
+
+
+def load(name_or_path: str | Path = "mini", device: str | torch.device | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        name_or_path: `"mini"`, which comes with unitok, or a checkpoint folder.
+        device: Where to run it, such as `"cuda"`; default: a GPU if there is one, else the CPU.
+
+    Raises:
+        CheckpointError: If there is no such checkpoint, or it is incomplete or damaged.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Model(load_checkpoint(name_or_path, device))
+
+
+class Model:
+    """A language model with its vocabulary, tokenizers and tasks."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.name = checkpoint.name
+        self.notes = checkpoint.notes
+        self.lm: UnitokLM = checkpoint.lm
+        self.vocabulary: Vocabulary = checkpoint.vocabulary
+        self.tokenizers = Tokenizers(checkpoint.text_tokenizer, checkpoint.audio_tokenizer)
+        self.tasks: dict[str, Task] = dict(checkpoint.tasks)
+        self.builder = SequenceBuilder(
+            self.vocabulary, self.tokenizers.text, frame_rate_hz=self.tokenizers.audio.frame_rate_hz
+        )
+        self.engine = Engine(self.lm, self.vocabulary, text_size=self.tokenizers.text.size)
+
+    def __repr__(self) -> str:
+        n_parameters = sum(parameter.numel() for parameter in self.lm.parameters())
+        return f"Model('{self.name}', {n_parameters / 1e6:.1f} M parameters, tasks: {', '.join(self.tasks)})"
+
+    def generate(self, task: str, *, best_of: int = 1, on_step: OnStep | None = None, **request: Any) -> Any:
+        """Carry out one task.
+
+        Args:
+            task: Name of the task, such as `"tts"`; `model.tasks` has them all.
+            best_of: Make so many and keep the one whose text the model's own `asr` hears best (tasks from text to
+                audio), see `generate_batch`.
+            on_step: Called after every position with a `Progress`.
+            **request: The task's conditions and settings, see `request`.
+
+        Returns:
+            `Audio` or str, as the task's target is; a dict of them by name where the task has several targets.
+
+        Raises:
+            GenerationError: If the task or a condition is unknown, missing, or not usable.
+        """
+        return self.run([self.request(task, **request)], best_of=best_of, on_step=on_step)[0].value
+
+    def generate_batch(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        *,
+        batch_size: int = 16,
+        best_of: int = 1,
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> list[Any]:
+        """Carry out many requests side by side; each gives what it would give alone.
+
+        Args:
+            requests: The keyword arguments of `generate`, `task` included: `{"task": "tts", "text": "Hi."}`.
+            batch_size: How many at once.
+            best_of: Candidates of each request; the one whose text the model's own `asr` finds likeliest is kept.
+            on_step: Called after every position with a `Progress`.
+            **settings: Keyword arguments of every request that does not say otherwise, such as `seed=1`.
+
+        Returns:
+            One value per request, as `generate` returns them.
+        """
+        prepared = [self.request(**_with_task({**settings, **request}, i)) for i, request in enumerate(requests)]
+        generations = self.run(prepared, batch_size=batch_size, best_of=best_of, on_step=on_step)
+        return [generation.value for generation in generations]
+
+    def request(
+        self,
+        task: str,
+        *,
+        lang: str | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        greedy: bool | None = None,
+        max_seconds: float | None = None,
+        max_text_tokens: int | None = None,
+        per_kind: Mapping[str, Mapping[str, Any]] | None = None,
+        **conditions: Any,
+    ) -> GenerationRequest:
+        """Check one request and turn its conditions into a prompt.
+
+        Args:
+            task: Name of the task.
+            lang: Language of the target; default: the model's only language, if it has one.
+            seed: Same seed, same result, in any batch.
+            temperature: Divides the logits; this and the following default to the task's card.
+            top_k: Draw from the k likeliest ids; 0 means all.
+            top_p: Draw from the likeliest ids that hold this much probability.
+            greedy: Take the likeliest id at every step.
+            max_seconds: Longest audio, in s.
+            max_text_tokens: Longest text, in tokens.
+            per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
+            **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
+                `[K, T]`; it is cut to the condition's `max_seconds`.
+
+        Raises:
+            GenerationError: If the task, a condition or a setting is unknown, missing or not usable.
+            AudioFormatError: If audio cannot be read.
+        """
+        card = self._task(task)
+        check_conditions(card, conditions)
+        if not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
+            raise GenerationError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
+        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "greedy": greedy}
+        return GenerationRequest(
+            prompt=self._build(card, conditions, lang, targets=False),
+            task=card,
+            sampling=sampling(card, given),
+            per_kind=sampling_per_kind(card, given, per_kind or {}),
+            seed=seed,
+            max_seconds=max_seconds,
+            max_text_tokens=max_text_tokens,
+        )
+
+    def run(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        batch_size: int = 16,
+        best_of: int = 1,
+        on_step: OnStep | None = None,
+    ) -> list[Generation]:
+        """Carry out prepared requests, and keep the details that `generate` leaves out."""
+        if best_of < 1:
+            raise GenerationError(f"best_of is {best_of}; it must be 1 or more.")
+        if best_of == 1:
+            results = self.engine.generate(requests, batch_size, on_step)
+        else:
+            results = self._best(requests, best_of, batch_size, on_step)
+        return [self._decoded(result) for result in results]
+
+    def sequence(self, task: str, lang: str | None = None, **values: Any) -> TokenSequence:
+        """Return the token sequence of a task: the prompt, or with its targets' values the whole.
+
+        Args:
+            task: Name of the task.
+            lang: Language of the target; default: the model's only language, if it has one.
+            **values: Conditions as in `generate`, and optionally all targets.
+
+        Raises:
+            GenerationError: If the task is unknown.
+            DataError: If a value is unknown, missing or of the wrong type.
+        """
+        card = self._task(task)
+        return self._build(card, values, lang, targets=any(target.name in values for target in card.targets))
+
+    def score(self, task: str, *, lang: str | None = None, mean: bool = False, **values: Any) -> Tensor:
+        """Return how likely the model finds each of several answers.
+
+        Args:
+            task: Name of the task.
+            lang: Language of the target; default: the model's only language, if it has one.
+            mean: Divide each sum by the number of ids in it, to compare answers of different lengths.
+            **values: Conditions as in `generate`, and each target: a list of candidates, or one value for all.
+
+        Returns:
+            Log-probabilities `[n]`, float32, natural logarithm: the sum over all ids of the targets, end markers
+            included; of audio frames the AR codebooks.
+
+        Raises:
+            GenerationError: If the task, a condition or a target is unknown or missing, or lists differ in length.
+        """
+        card = self._task(task)
+        targets = {target.name: values.pop(target.name, None) for target in card.targets}
+        check_conditions(card, values, targets)
+        conditions = self._encoded(card, values)
+        sequences = [
+            self.builder.build(card, {**conditions, **self._encoded(card, answer)}, lang=self._lang(lang))
+            for answer in candidates(card, targets)
+        ]
+        sums, counts = score_sequences(self.lm, sequences)
+        return sums / counts if mean else sums
+
+    def save(self, folder: str | Path, *, dtype: str = "float32", readme: str | None = None) -> Path:
+        """Write a checkpoint folder, see `unitok.checkpoint.save_checkpoint`."""
+        checkpoint = Checkpoint(
+            lm=self.lm,
+            vocabulary=self.vocabulary,
+            text_tokenizer=self.tokenizers.text,
+            audio_tokenizer=self.tokenizers.audio,
+            tasks=self.tasks,
+            name=self.name,
+            notes=self.notes,
+        )
+        return save_checkpoint(folder, checkpoint, dtype=dtype, readme=readme)
+
+    def _task(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise GenerationError(
+                f"model '{self.name}' was not trained for task '{name}'.{suggest(str(name), self.tasks)} "
+                f"It can do: {', '.join(self.tasks)}."
+            )
+        return self.tasks[name]
+
+    def _lang(self, lang: str | None) -> str | None:
+        names = self.vocabulary.lang_names
+        return names[0] if lang is None and len(names) == 1 else lang
+
+    def _build(self, task: Task, values: Mapping[str, Any], lang: str | None, targets: bool) -> TokenSequence:
+        return self.builder.build(task, self._encoded(task, values), lang=self._lang(lang), targets=targets)
+
+    def _encoded(self, task: Task, values: Mapping[str, Any]) -> dict[str, str | Tensor]:
+        """Turn audio values into codes; names and types of the rest are the builder's to check."""
+        fields = {field.name: field for field in task.fields}
+        return {
+            name: self._codes(fields[name], value) if name in fields and fields[name].kind == "audio" else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+    def _codes(self, field: Field, value: Any) -> Tensor:
+        """Return codes `[K, T]` of one audio value; the codec runs on each alone, so batches change nothing."""
+        if isinstance(value, Tensor):
+            return value  # codes already; the builder checks them
+        audio = Audio.of(value)
+        if field.max_seconds is not None:
+            n_samples = round(field.max_seconds * audio.sample_rate_hz)
+            audio = Audio(audio.samples[:, :n_samples], audio.sample_rate_hz)
+        if audio.duration_s > LONGEST_CONDITION_S:
+            raise GenerationError(
+                f"'{field.name}' lasts {audio.duration_s:.0f} s, at most {LONGEST_CONDITION_S:.0f} s fit in one "
+                "sequence. Cut it into pieces."
+            )
+        with torch.inference_mode():
+            encoded = self.tokenizers.audio.encode(audio.samples[None], audio.sample_rate_hz)
+        return encoded.codes[0, : self.vocabulary.n_codebooks, : int(encoded.lengths[0])].cpu()
+
+    def _decoded(self, result: GenerationResult) -> Generation:
+        values: dict[str, Value] = {}
+        sequence = result.sequence
+        for segment in sequence.segments:
+            if segment.role != "target":
+                continue
+            if segment.kind == "audio":
+                values[segment.name] = self._audio(sequence.codes(segment.name))
+            elif segment.kind == "semantic":
+                values[segment.name] = sequence.codes(segment.name)
+            else:
+                values[segment.name] = self.tokenizers.text.decode(sequence.text_ids(segment.name))
+        return Generation(values, sequence, result.log_probability, result.stop)
+
+    def _audio(self, codes: Tensor) -> Audio:
+        with torch.inference_mode():
+            wav = self.tokenizers.audio.decode(codes[None])
+        return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
+
+    def _best(
+        self, requests: Sequence[GenerationRequest], best_of: int, batch_size: int, on_step: OnStep | None
+    ) -> list[GenerationResult]:
+        """Make `best_of` candidates of each request and keep the one whose text `asr` finds likeliest."""
+        texts = [self._text_to_check(request) for request in requests]
+        expanded = [
+            dataclasses.replace(request, seed=request.seed + CANDIDATE_STRIDE * i)
+            for request in requests
+            for i in range(best_of)
+        ]
+        results = self.engine.generate(expanded, batch_size, on_step and _per_request(on_step, best_of))
+        best = []
+        for n, (text, request) in enumerate(zip(texts, requests, strict=True)):
+            group = results[n * best_of : (n + 1) * best_of]
+            target = next(target.name for target in request.task.targets if target.kind == "audio")
+            scores = [float(self.score(ASR, audio=result.sequence.codes(target), text=[text])) for result in group]
+            best.append(group[scores.index(max(scores))])
+        return best
+
+    def _text_to_check(self, request: GenerationRequest) -> str:
+        """Return the text that the audio of a request has to say."""
+        texts = [segment.name for segment in request.prompt.segments if segment.kind == "text"]
+        if not texts or not any(target.kind == "audio" for target in request.task.targets) or ASR not in self.tasks:
+            raise GenerationError(
+                f"best_of compares what the model's own '{ASR}' hears with the text: it needs a task from text "
+                f"to audio and a model trained for '{ASR}'; task '{request.task.name}' of model '{self.name}' is not. "
+                "Use best_of=1."
+            )
+        return self.tokenizers.text.decode(request.prompt.text_ids(texts[-1]))
+
+
+def _per_request(on_step: OnStep, best_of: int) -> OnStep:
+    """Return a callback that counts requests where the engine counts candidates."""
+    return lambda now: on_step(now._replace(n_done=now.n_done // best_of, n_requests=now.n_requests // best_of))
+
+
+def _with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:
+    if "task" not in request:
+        raise GenerationError(f"request {index} names no task. Add 'task': {{'task': 'tts', 'text': …}}.")
+    return {str(key): value for key, value in request.items()}

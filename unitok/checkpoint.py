@@ -1,0 +1,355 @@
+"""Checkpoints: a model and everything it needs, in one folder that can be copied, read and versioned. Never pickles.
+
+    mini/
+      config.yaml          format, name, sizes of the model, hash of the vocabulary, fingerprints of the tokenizers
+      vocabulary.json      what every id means
+      model.safetensors    the weights; float32, or bfloat16/float16 to save space
+      tokenizers/text/     the text tokenizer
+      tokenizers/audio/    the codec
+      tasks/*.yaml         the cards the model was trained with
+      README.md            the model card
+
+Importing this module imports no torch, so that the command line can look into a checkpoint's tasks at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitok.cards import read_card
+from unitok.errors import CardError, CheckpointError, UnitokError, VocabularyMismatchError, suggest
+from unitok.tasks import Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from unitok.model.lm import UnitokLM
+    from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
+    from unitok.vocabulary import Vocabulary
+
+__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "read_tasks", "save_checkpoint", "shipped_checkpoints"]
+
+FORMAT = 1
+CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.safetensors", "README.md"
+TEXT, AUDIO, TASKS = "tokenizers/text", "tokenizers/audio", "tasks"
+REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
+REMEDY = "copy or export the checkpoint again"
+WEIGHT_TYPES = ("float32", "bfloat16", "float16")
+SHIPPED = Path(__file__).resolve().parent / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The parts of a model, as they are in memory."""
+
+    lm: UnitokLM
+    """The language model."""
+    vocabulary: Vocabulary
+    """What its ids mean."""
+    text_tokenizer: TextTokenizer
+    """Text to ids and back."""
+    audio_tokenizer: AudioTokenizer
+    """Audio to codes and back."""
+    tasks: Mapping[str, Task]
+    """The tasks it was trained with, by name."""
+    name: str = "model"
+    """Shown to people."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping: steps, data, figures. Plain values."""
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Return the checkpoints that come with unitok, name -> folder."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))}
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """Return the folder of a checkpoint given by its path, or by its name if it comes with unitok.
+
+    Raises:
+        CheckpointError: If there is no such folder, or it is no checkpoint.
+    """
+    shipped = shipped_checkpoints()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"there is no checkpoint '{name_or_path}'.{suggest(str(name_or_path), shipped)} Give a checkpoint folder, "
+            f"or one of those that come with unitok: {', '.join(shipped) or 'none in this installation'}."
+        )
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"'{folder}' is no checkpoint folder: it has no {CONFIG}.")
+    return folder
+
+
+def read_tasks(folder: str | Path) -> dict[str, Task]:
+    """Return the tasks that a checkpoint was trained with, by name, without loading the model.
+
+    Raises:
+        CheckpointError: If the folder holds no task, or a card is damaged.
+    """
+    cards = sorted(Path(folder, TASKS).glob("*.yaml"))
+    if not cards:
+        raise CheckpointError(
+            f"{Path(folder, TASKS)} holds no task cards. The checkpoint is incomplete: copy it again."
+        )
+    try:
+        tasks = [Task.from_card(read_card(card), card) for card in cards]
+    except CardError as error:
+        raise CheckpointError(str(error)) from error
+    return {task.name: task for task in tasks}
+
+
+def save_checkpoint(
+    folder: str | Path, checkpoint: Checkpoint, *, dtype: str = "float32", readme: str | None = None
+) -> Path:
+    """Write a checkpoint folder. It appears whole or not at all; an older checkpoint of that name is replaced.
+
+    Args:
+        folder: Where to.
+        checkpoint: The parts.
+        dtype: How weights are stored: `float32`, `bfloat16` or `float16`.
+        readme: The model card (Markdown); default: one that states what is known from the parts.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: If the folder exists and is no checkpoint, or `dtype` is unknown.
+        VocabularyMismatchError: If the model was made for another vocabulary.
+    """
+    folder = Path(folder)
+    if dtype not in WEIGHT_TYPES:
+        raise CheckpointError(f"dtype is '{dtype}', allowed: {', '.join(WEIGHT_TYPES)}.{suggest(dtype, WEIGHT_TYPES)}")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
+        raise CheckpointError(f"'{folder}' exists and is no checkpoint. Choose another folder, or remove it first.")
+    rows, size = checkpoint.lm.embedding.num_embeddings, checkpoint.vocabulary.size
+    if rows != size:
+        raise VocabularyMismatchError(
+            f"the model embeds {rows} ids, its vocabulary has {size}: they do not belong together."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp makes it private
+        _write(partial, checkpoint, dtype, readme)
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint folder; weights become float32 whatever they are stored as.
+
+    Args:
+        name_or_path: A folder, or the name of a checkpoint that comes with unitok.
+        device: Where the language model and the codec go.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged, or does not fit the others; the message names it.
+        VocabularyMismatchError: If the weights were trained with another vocabulary; the message names the block.
+    """
+    from unitok.tokenizers import load_audio_tokenizer, load_text_tokenizer
+    from unitok.vocabulary import Vocabulary
+
+    folder = find_checkpoint(name_or_path)
+    for name in REQUIRED:
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder / name} is missing. The checkpoint is incomplete: {REMEDY}.")
+    config = _read_config(folder / CONFIG)
+    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    lm = _load_lm(folder, config, vocabulary)
+    tokenizers: dict[str, Any] = {}
+    for part, load in (
+        (TEXT, load_text_tokenizer),
+        (AUDIO, lambda path: load_audio_tokenizer(path, str(device))),
+    ):
+        try:
+            tokenizers[part] = load(folder / part)
+        except (UnitokError, OSError, ValueError) as error:
+            raise CheckpointError(f"{folder / part}: cannot be loaded: {error}") from error
+        _check_fingerprint(folder / part, tokenizers[part], config["tokenizers"][Path(part).name])
+    if tokenizers[AUDIO].n_codebooks != vocabulary.n_codebooks:
+        tokenizers[AUDIO].set_codebooks(vocabulary.n_codebooks)
+    return Checkpoint(
+        lm=lm.to(device).eval(),
+        vocabulary=vocabulary,
+        text_tokenizer=tokenizers[TEXT],
+        audio_tokenizer=tokenizers[AUDIO],
+        tasks=read_tasks(folder),
+        name=str(config.get("name", folder.name)),
+        notes=config.get("notes") or {},
+    )
+
+
+def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None) -> None:
+    import yaml
+
+    from unitok import __version__
+    from unitok.tokenizers import save_tokenizer
+
+    vocabulary = checkpoint.vocabulary
+    tokenizers = {"text": checkpoint.text_tokenizer, "audio": checkpoint.audio_tokenizer}
+    config = {
+        "format": FORMAT,
+        "unitok_version": __version__,
+        "name": checkpoint.name,
+        "model": checkpoint.lm.config.to_dict(),
+        "vocabulary": vocabulary.hash,
+        "tokenizers": {
+            part: {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint}
+            for part, tokenizer in tokenizers.items()
+        },
+        "notes": dict(checkpoint.notes),
+    }
+    (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    vocabulary.save(folder / VOCABULARY)
+    _save_weights(folder, checkpoint.lm, dtype)
+    for part, tokenizer in tokenizers.items():
+        save_tokenizer(tokenizer, folder / "tokenizers" / part)
+    (folder / TASKS).mkdir()
+    for task in checkpoint.tasks.values():
+        card = yaml.safe_dump(task.to_card(), sort_keys=False, allow_unicode=True)
+        (folder / TASKS / f"{task.name}.yaml").write_text(card, encoding="utf-8")
+    (folder / README).write_text(readme or _model_card(checkpoint), encoding="utf-8")
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Put the finished folder in place; where an older one is in the way, it is moved aside first."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    folder.rename(aside / folder.name)
+    partial.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _save_weights(folder: Path, lm: UnitokLM, dtype: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    kept: dict[int, str] = {}
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in lm.state_dict().items():
+        # A tied weight appears under two names; safetensors stores it once.
+        if kept.setdefault(tensor.data_ptr(), name) == name:
+            stored = tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+            weights[name] = stored.detach().cpu().contiguous()
+    # The weights carry their vocabulary, so that a swapped vocabulary.json cannot go unnoticed.
+    metadata = {"format": "pt", "vocabulary": (folder / VOCABULARY).read_text(encoding="utf-8")}
+    save_file(weights, folder / WEIGHTS, metadata=metadata)
+
+
+def _load_lm(folder: Path, config: Mapping[str, Any], vocabulary: Vocabulary) -> UnitokLM:
+    from safetensors import SafetensorError, safe_open
+
+    from unitok.model.config import LMConfig
+    from unitok.model.lm import UnitokLM
+
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_vocabulary(folder, vocabulary, (file.metadata() or {}).get("vocabulary"))
+            weights = {name: file.get_tensor(name) for name in list(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. {REMEDY.capitalize()}.") from error
+    try:
+        lm = UnitokLM(LMConfig.from_dict(config["model"]), vocabulary)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: 'model' does not describe a model: {error}") from error
+    _load_weights(lm, weights, path)
+    return lm
+
+
+def _load_weights(lm: UnitokLM, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    own = lm.state_dict()
+    stored_at = {own[name].data_ptr() for name in weights if name in own}
+    missing = [name for name, tensor in own.items() if tensor.data_ptr() not in stored_at]
+    problem = None
+    for name, tensor in weights.items():
+        if name not in own:
+            problem = f"holds '{name}', which the model of {CONFIG} does not have"
+        elif own[name].shape != tensor.shape:
+            problem = f"'{name}' has shape {list(tensor.shape)}, {CONFIG} makes it {list(own[name].shape)}"
+    if missing:
+        problem = f"'{missing[0]}' is missing"
+    if problem:
+        raise CheckpointError(f"{path}: {problem}. The files of the folder do not belong together: {REMEDY}.")
+    lm.load_state_dict(weights, strict=False)
+
+
+def _check_vocabulary(folder: Path, vocabulary: Vocabulary, trained_with: str | None) -> None:
+    """Make sure that `vocabulary.json` is the one in the weights' metadata."""
+    from unitok.vocabulary import Vocabulary
+
+    if trained_with is None:
+        raise CheckpointError(f"{folder / WEIGHTS} carries no vocabulary; it was not written by unitok.")
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch, VOCABULARY).write_text(trained_with, encoding="utf-8")
+        original = Vocabulary.load(Path(scratch, VOCABULARY))
+    try:
+        vocabulary.check_same(original, what="weights")
+    except VocabularyMismatchError as error:
+        raise VocabularyMismatchError(f"{folder / VOCABULARY}: {error}") from error
+
+
+def _check_fingerprint(path: Path, tokenizer: Any, stored: Mapping[str, str]) -> None:
+    if tokenizer.fingerprint != stored["fingerprint"]:
+        raise CheckpointError(
+            f"{path}: is another tokenizer than the model was trained with (its fingerprint is "
+            f"{tokenizer.fingerprint}, trained with {stored['fingerprint']}). {REMEDY.capitalize()}."
+        )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = read_card(path)
+    except CardError as error:
+        raise CheckpointError(str(error)) from error
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format is {config.get('format')}, this unitok reads format {FORMAT}. "
+            f"Update unitok, or {REMEDY}."
+        )
+    for key in ("model", "tokenizers"):
+        if not isinstance(config.get(key), dict):
+            raise CheckpointError(f"{path}: '{key}' is missing. The file is damaged: {REMEDY}.")
+    for part in ("text", "audio"):
+        if "fingerprint" not in (config["tokenizers"].get(part) or {}):
+            raise CheckpointError(f"{path}: 'tokenizers.{part}.fingerprint' is missing. The file is damaged: {REMEDY}.")
+    return config
+
+
+def _model_card(checkpoint: Checkpoint) -> str:
+    """Return a model card that states what the parts tell, and what nobody has stated yet."""
+    lm, audio = checkpoint.lm, checkpoint.audio_tokenizer
+    n_parameters = sum(parameter.numel() for parameter in lm.parameters())
+    return "\n".join(
+        [
+            f"# {checkpoint.name}",
+            "",
+            f"A unitok language model of {n_parameters / 1e6:.1f} million parameters.",
+            "",
+            f"- Codec: `{audio.name}`, {audio.sample_rate_hz} Hz, {audio.frame_rate_hz:g} frames/s, "
+            f"{audio.n_codebooks} codebooks, of which {lm.config.ar_codebooks} are generated autoregressively.",
+            f"- Text: `{checkpoint.text_tokenizer.name}`, {checkpoint.text_tokenizer.size} ids.",
+            f"- Languages: {_listed(checkpoint.vocabulary.lang_names)}.",
+            f"- Tasks: {_listed(checkpoint.tasks)}.",
+            *(f"- {key}: {value}" for key, value in checkpoint.notes.items()),
+            "",
+            "What it was trained on, how well it does and where it fails: not stated by whoever exported it.",
+            "",
+        ]
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"

@@ -1,0 +1,147 @@
+"""`unitok generate`: one task on one input, or a whole manifest of them.
+
+One input: text goes to stdout, audio to `--out`. A manifest: `DIR/<id>.wav` and `DIR/results.jsonl`; a row that fails
+is reported there and the rest is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitok.cli.request import add_model_options, add_task_options, load_model, progress, values
+from unitok.errors import GenerationError
+
+if TYPE_CHECKING:
+    from unitok.api import Generation, Model
+
+__all__ = ["add_arguments", "describe", "run", "write_targets"]
+
+logger = logging.getLogger("unitok")
+
+SETTINGS = ("lang", "seed", "temperature", "top_k", "top_p", "greedy", "max_seconds", "max_text_tokens")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `unitok generate`; those of the task come with `--task`."""
+    add_model_options(parser)
+    parser.add_argument("--out", metavar="PATH", help="audio file to write; with --manifest, the folder")
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON, one object a line")
+    parser.add_argument("--plot", metavar="FILE", help="draw the audio (waveform and spectrogram) or the sequence")
+    how = parser.add_argument_group("how to generate (default: as the task's card says)")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same result (default: 0)")
+    how.add_argument("--temperature", type=float, metavar="X", help="lower is safer, higher more varied; 0 is --greedy")
+    how.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest ids; 0 means all")
+    how.add_argument("--top-p", type=float, metavar="X", help="draw from the likeliest ids that hold this probability")
+    how.add_argument("--greedy", action="store_true", default=None, help="take the likeliest id at every step")
+    how.add_argument("--max-seconds", type=float, metavar="S", help="longest audio made")
+    how.add_argument("--max-text-tokens", type=int, metavar="N", help="longest text made")
+    how.add_argument(
+        "--best-of",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make N, keep the one that the model's own asr hears best",
+    )
+    many = parser.add_argument_group("many at once")
+    many.add_argument("--manifest", metavar="FILE", help='JSON Lines: {"id": "a", "task": "tts", "text": "Hi."}')
+    many.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once (default: 16)")
+    parser.epilog = 'example: unitok generate --task tts --text "The quick brown fox." --out fox.wav --plot fox.png'
+    add_task_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generate; 0, or 1 if rows of a manifest failed."""
+    if args.manifest:
+        from unitok.cli.generate_many import run_manifest
+
+        return run_manifest(args, settings(args))
+    return _run_one(args)
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the generation settings that were given, as `Model.request` takes them."""
+    return {name: value for name in SETTINGS if (value := getattr(args, name)) is not None}
+
+
+def _run_one(args: argparse.Namespace) -> int:
+    task = args.card
+    if task is None:
+        raise GenerationError("say what to do: --task NAME, or --manifest FILE. 'unitok tasks' lists the tasks.")
+    if args.out is None and any(target.kind == "audio" for target in task.targets):
+        raise GenerationError(f"task '{task.name}' makes audio: say where to, with --out FILE.wav.")
+    model = load_model(args)
+    request = model.request(task.name, **settings(args), **values(args, task.conditions))
+    with progress(args, task.name) as on_step:
+        [generation] = model.run([request], best_of=args.best_of, on_step=on_step)
+    files = write_targets(generation, Path(args.out)) if args.out else {}
+    if args.plot:
+        _plot(generation, args.plot)
+    if args.json:
+        print(json.dumps({"task": task.name, **describe(generation, files, model)}, ensure_ascii=False))
+    else:
+        _print(generation, files)
+    if generation.stop == "limit":
+        logger.warning("cut at its longest: --max-seconds and --max-text-tokens set how long that is.")
+    return 0
+
+
+def write_targets(generation: Generation, path: Path) -> dict[str, str]:
+    """Write the audio of a result, the first to `path`, more to `path` with the target's name before the suffix.
+
+    Returns:
+        Target name -> file.
+    """
+    from unitok.audio import Audio
+
+    files: dict[str, str] = {}
+    for name, value in generation.values.items():
+        if isinstance(value, Audio):
+            files[name] = str(value.write(path.with_suffix(f".{name}{path.suffix}") if files else path))
+    return files
+
+
+def describe(generation: Generation, files: dict[str, str], model: Model) -> dict[str, Any]:
+    """Return what was made as plain values.
+
+    `audio` is the first file, `text` the last text; `targets` has all of them where there are several. `seconds` is how
+    long the audio made lasts, or where only text was made, the audio it was made from.
+    """
+    row: dict[str, Any] = {}
+    texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
+    if files:
+        row["audio"] = next(iter(files.values()))
+    if texts:
+        row["text"] = list(texts.values())[-1]
+    sides = {segment.role for segment in generation.sequence.segments if segment.kind == "audio"}
+    side = "target" if "target" in sides else "condition"
+    frames = sum(
+        segment.stop - segment.start - 2
+        for segment in generation.sequence.segments
+        if segment.kind == "audio" and segment.role == side
+    )
+    row["seconds"] = round(frames / model.tokenizers.audio.frame_rate_hz, 3)
+    if len(generation.values) > 1:
+        row["targets"] = {**texts, **files}
+    return {**row, "log_probability": round(generation.log_probability, 4), "stop": generation.stop}
+
+
+def _print(generation: Generation, files: dict[str, str]) -> None:
+    """Print texts on stdout (one alone, several with their names); where audio went is a message."""
+    texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
+    for name, text in texts.items():
+        print(text if len(texts) == 1 else f"{name}\t{text}")
+    for name, file in files.items():
+        logger.info("%s: %r", file, generation.values[name])
+
+
+def _plot(generation: Generation, path: str) -> None:
+    from matplotlib import pyplot
+
+    from unitok.audio import Audio
+
+    audio = next((value for value in generation.values.values() if isinstance(value, Audio)), None)
+    pyplot.close(generation.sequence.plot(path) if audio is None else audio.plot(path))

@@ -1,0 +1,144 @@
+"""What `generate` and `score` share: the options that a task's card gives rise to, the model, the progress bar.
+
+Which options there are depends on `--task` and `--model`, so both are looked up before the rest is parsed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from unitok.checkpoint import find_checkpoint, read_tasks, shipped_checkpoints
+from unitok.errors import CardError, GenerationError, suggest
+from unitok.tasks import Field, Task
+
+if TYPE_CHECKING:
+    from unitok.api import Model
+    from unitok.generation.engine import OnStep, Progress
+
+__all__ = ["add_model_options", "add_task_options", "load_model", "progress", "values"]
+
+PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE"}
+DEFAULT_MODEL = "mini"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which model does what."""
+    parser.add_argument("--task", metavar="NAME", help="what to do; --task NAME --help shows what that task takes")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME", help="'mini', or a checkpoint folder (default: mini)"
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, … (default: a GPU if there is one)")
+    parser.add_argument("--lang", metavar="CODE", help="language of the result (default: the model's, if it has one)")
+
+
+def add_task_options(parser: argparse.ArgumentParser, *, with_targets: bool = False) -> None:
+    """Let the parser learn the options of a task as soon as it sees which one is asked for.
+
+    Args:
+        parser: Has the options of `add_model_options`.
+        with_targets: Add the task's targets too, each repeatable.
+    """
+    parse = parser.parse_known_args
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
+        argv = sys.argv[1:] if args is None else list(args)
+        name = _option(argv, "--task")
+        task = None
+        if name is not None:
+            task = _find_task(_option(argv, "--model") or DEFAULT_MODEL, name)
+            _add_fields(parser, task, with_targets)
+        parsed, rest = parse(argv, namespace)
+        parsed.card = task
+        return parsed, rest
+
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
+
+
+def values(args: argparse.Namespace, fields: Sequence[Field]) -> dict[str, Any]:
+    """Return what was given for some fields of the task, by name."""
+    given = {field.name: getattr(args, _destination(field), None) for field in fields}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def load_model(args: argparse.Namespace) -> Model:
+    """Load the model that was asked for (this imports torch)."""
+    from unitok.api import load
+
+    return load(args.model, device=args.device)
+
+
+@contextmanager
+def progress(args: argparse.Namespace, label: str) -> Iterator[OnStep | None]:
+    """Draw a progress bar on stderr while requests are carried out, if that is a terminal."""
+    if args.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("", total=None)
+
+        def on_step(now: Progress) -> None:
+            bar.update(line, completed=now.n_done, total=now.n_requests, description=f"position {now.n_positions}")
+
+        yield on_step
+
+
+def _find_task(model: str, name: str) -> Task:
+    if model == DEFAULT_MODEL and model not in shipped_checkpoints():
+        return Task.load(name)  # enough to show the options; a run will say that the model is missing
+    tasks = read_tasks(find_checkpoint(model))
+    if name not in tasks:
+        raise GenerationError(
+            f"--task: model '{model}' was not trained for task '{name}'.{suggest(name, tasks)} "
+            f"It can do: {', '.join(tasks)}."
+        )
+    return tasks[name]
+
+
+def _add_fields(parser: argparse.ArgumentParser, task: Task, with_targets: bool) -> None:
+    group = parser.add_argument_group(f"task {task.name}", task.description)
+    for field in task.fields if with_targets else task.conditions:
+        if f"--{field.name}" in parser._option_string_actions:
+            raise CardError(
+                f"task '{task.name}' has a field '{field.name}', which is an option of {parser.prog} already. "
+                "Rename the field in its card, or use the task from Python."
+            )
+        group.add_argument(
+            f"--{field.name}",
+            dest=_destination(field),
+            metavar=PLACEHOLDERS[field.kind],
+            action="append" if field in task.targets else "store",
+            help=_described(field, is_target=field in task.targets),
+        )
+
+
+def _destination(field: Field) -> str:
+    # A prefix keeps a condition called 'plot' or 'card' from meeting our own names.
+    return f"field_{field.name}"
+
+
+def _described(field: Field, is_target: bool) -> str:
+    what = {"text": "text", "label": "a name", "audio": "audio file", "semantic": "semantic tokens"}[field.kind]
+    if is_target:
+        return f"{what}: a candidate; repeat it for each"
+    if field.max_seconds is not None:
+        what += f", its first {field.max_seconds:g} s are used"
+    return f"{what} ({'optional' if field.optional else 'needed'})"
+
+
+def _option(argv: Sequence[str], name: str) -> str | None:
+    """Return the last value given for an option, before anything is parsed."""
+    found = None
+    for i, word in enumerate(argv):
+        if word == name and i + 1 < len(argv):
+            found = argv[i + 1]
+        elif word.startswith(f"{name}="):
+            found = word.split("=", 1)[1]
+    return found

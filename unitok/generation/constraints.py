@@ -1,0 +1,218 @@
+"""What may come next in slot 0: a small state machine per row, and the sets of legal ids it names.
+
+    <kind> content content … </kind>   <kind> … </kind>   <eos>
+    ^^^^^^ forced                      ^^^^^^ forced      ^^^^^ forced
+           ^^^^^^^ ids of the kind, and </kind> once there is enough; only </kind> at the limit
+
+Slots 1 and up need no state: a frame's slot k holds ids of `audio.k` only, which the model's heads guarantee.
+
+Letters: V size of the joint vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unitok.errors import GenerationError
+from unitok.tasks import Task
+from unitok.vocabulary import Vocabulary
+
+__all__ = ["Grammar", "LegalIds", "State", "StopReason", "TargetPlan", "plan_targets"]
+
+StopReason = Literal["end", "limit"]
+
+DEFAULT_MAX_SECONDS = 30.0
+# Where only the length of a text limits the audio: no more than this, whatever the text.
+LONGEST_MAX_SECONDS = 300.0
+DEFAULT_MAX_TEXT_TOKENS = 256
+# A text of one or two letters still needs the silence around a word.
+SHORTEST_AUDIO_LIMIT_S = 1.0
+CONTENT_BLOCK = {"audio": "audio.0", "text": "text", "label": "text", "semantic": "semantic"}
+
+
+class State(NamedTuple):
+    """Where a row stands inside a target."""
+
+    kind: str
+    """Kind of the target being filled."""
+    content: bool
+    """May more content follow? False at the limit."""
+    end: bool
+    """May the end marker follow? False while the target is shorter than its minimum."""
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """One target to generate: what it is and how long it may get."""
+
+    name: str
+    """Name of the target, from the task's card."""
+    kind: str
+    """`audio`, `text`, `label` or `semantic`."""
+    max_length: int
+    """Most positions (codec frames, text tokens) between the markers."""
+    min_length: int = 0
+    """Fewest positions between the markers."""
+    per_character: float | None = None
+    """Positions allowed per character of the nearest text before the target (a condition or an earlier target)."""
+    shortest_limit: int = 1
+    """`per_character` never lowers the limit below this many positions."""
+
+    def limit(self, n_characters: int | None) -> int:
+        """Return the most positions after a text of `n_characters` (None: there is no text)."""
+        if self.per_character is None or n_characters is None:
+            return self.max_length
+        return min(self.max_length, max(self.shortest_limit, math.ceil(self.per_character * n_characters)))
+
+
+def plan_targets(
+    task: Task, frame_rate_hz: float, *, max_seconds: float | None = None, max_text_tokens: int | None = None
+) -> list[TargetPlan]:
+    """Return how to generate each target of a task, with the limits of its card.
+
+    Args:
+        task: The task; `task.generate` holds the card's limits.
+        frame_rate_hz: Codec frames per second.
+        max_seconds: Replaces the card's limit on each audio target, in seconds, per character or not.
+        max_text_tokens: Replaces the card's limit on each text target.
+
+    Raises:
+        GenerationError: If a limit leaves no room, or a target's kind cannot be generated.
+    """
+    for name, value in (("max_seconds", max_seconds), ("max_text_tokens", max_text_tokens)):
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            raise GenerationError(f"{name} is {value!r}; it must be a number above 0.")
+    defaults = task.generate
+    plans = []
+    for target in task.targets:
+        if target.kind not in CONTENT_BLOCK:
+            allowed = ", ".join(CONTENT_BLOCK)
+            raise GenerationError(
+                f"Task '{task.name}': target '{target.name}' is of kind '{target.kind}', which cannot be generated. "
+                f"Kinds that can: {allowed}."
+            )
+        if target.kind in ("audio", "semantic"):
+            per_character = defaults.max_seconds_per_character if max_seconds is None else None
+            unstated = LONGEST_MAX_SECONDS if per_character else DEFAULT_MAX_SECONDS
+            seconds = max_seconds or defaults.max_seconds or unstated
+            plan = TargetPlan(
+                target.name,
+                target.kind,
+                max_length=max(1, math.floor(seconds * frame_rate_hz)),
+                min_length=1,
+                per_character=per_character and per_character * frame_rate_hz,
+                shortest_limit=math.ceil(SHORTEST_AUDIO_LIMIT_S * frame_rate_hz),
+            )
+        else:
+            limit = int(max_text_tokens or 0) or defaults.max_text_tokens or DEFAULT_MAX_TEXT_TOKENS
+            plan = TargetPlan(target.name, target.kind, max_length=limit)
+        plans.append(plan)
+    return plans
+
+
+@dataclass
+class Grammar:
+    """Follows one row through its targets, from the first start marker to `<eos>`."""
+
+    plans: Sequence[TargetPlan]
+    """The targets, in order."""
+    vocabulary: Vocabulary
+    """Gives the markers."""
+    count_characters: Callable[[list[int]], int]
+    """Characters that the ids of a text target spell, for the limits of audio targets after it."""
+    n_characters: int | None = None
+    """Characters of the text that came last; None while there was none."""
+    index: int = 0
+    """The target being generated, or the one whose start marker comes next."""
+    contents: list[int] = field(default_factory=list)
+    """Slot-0 ids of the current target so far, without its markers."""
+    inside: bool = False
+    """Are we between the markers of a target?"""
+    done: bool = False
+    """Has `<eos>` come?"""
+    hit_limit: bool = False
+    """Did any target end because it reached its limit?"""
+
+    @property
+    def forced_id(self) -> int | None:
+        """The only id that the task's order of segments leaves, or None where the model decides."""
+        if self.inside:
+            return None
+        if self.index < len(self.plans):
+            return self.vocabulary.start_id(self.plans[self.index].kind)
+        return self.vocabulary.eos_id
+
+    @property
+    def state(self) -> State:
+        """What may come next inside the current target."""
+        plan = self.plans[self.index]
+        length = len(self.contents)
+        at_limit = length >= plan.limit(self.n_characters)
+        return State(plan.kind, content=not at_limit, end=at_limit or length >= plan.min_length)
+
+    @property
+    def max_positions(self) -> int:
+        """Most positions still to come, markers included; called before the first target."""
+        n_characters, total = self.n_characters, 1
+        for plan in self.plans:
+            total += plan.limit(n_characters) + 2
+            n_characters = None if plan.kind == "text" else n_characters
+        return total
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the row ended: the model closed every target (`end`), or one was cut (`limit`)."""
+        return "limit" if self.hit_limit else "end"
+
+    def advance(self, token: int) -> None:
+        """Take the id of slot 0 that was chosen or forced."""
+        if not self.inside:
+            assert token == self.forced_id, f"got id {token}, only {self.forced_id} may come here"
+            self.inside, self.done = self.index < len(self.plans), self.index == len(self.plans)
+            return
+        plan = self.plans[self.index]
+        if token != self.vocabulary.end_id(plan.kind):
+            self.contents.append(token)
+            return
+        self.hit_limit |= not self.state.content
+        if plan.kind == "text":
+            self.n_characters = self.count_characters(self.contents)
+        self.inside, self.index, self.contents = False, self.index + 1, []
+
+
+class LegalIds:
+    """The legal ids of slot 0 as masks `[V]`, one per state, made once and kept."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, text_size: int | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """Keep the vocabulary.
+
+        Args:
+            vocabulary: Its blocks are what each kind may draw from.
+            text_size: Ids that the text tokenizer can spell; None means all of the text block.
+            device: Where the masks live.
+        """
+        self.vocabulary = vocabulary
+        self.text_size = text_size
+        self.device = device
+        self._masks: dict[State, Tensor] = {}
+
+    def mask(self, state: State) -> Tensor:
+        """Return a bool mask `[V]`, True where an id may be drawn in `state`."""
+        if state not in self._masks:
+            mask = torch.zeros(self.vocabulary.size, dtype=torch.bool)
+            if state.content:
+                block = CONTENT_BLOCK[state.kind]
+                ids = self.vocabulary.ids_of(block)
+                mask[ids[: self.text_size] if block == "text" else ids] = True
+            if state.end:
+                mask[self.vocabulary.end_id(state.kind)] = True
+            self._masks[state] = mask.to(self.device)
+        return self._masks[state]

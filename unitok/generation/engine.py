@@ -1,0 +1,309 @@
+"""The engine: continues prompts until their targets are complete, many rows side by side, each as if it were alone.
+
+    prompt … <audio>   prefill, rows padded on the right
+    c c c … </audio>   one global step a position; per frame one local step for each further AR codebook
+    refinement         codebooks Kc … K-1 of all frames at once, when every row is done
+
+A row has its own length, grammar, sampling settings and random generator, and leaves the batch when it is done. Not
+here: what is legal (`constraints.py`), how ids are drawn (`sampling.py`), what a prompt is (`tasks/builder.py`).
+
+Letters: B rows, S positions, K slots, Kc AR codebooks, T frames, D width, V ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from unitok.errors import GenerationError
+from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
+from unitok.generation.sampling import Sampling, filter_logits, sample
+from unitok.model.lm import UnitokLM
+from unitok.sequence import Segment, TokenSequence
+from unitok.tasks import Task
+from unitok.vocabulary import Vocabulary
+
+__all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Progress"]
+
+
+class Progress(NamedTuple):
+    """How far a call of `Engine.generate` is."""
+
+    n_done: int
+    """Requests that are complete."""
+    n_requests: int
+    """Requests in all."""
+    n_positions: int
+    """Positions that the present batch has been continued by."""
+
+
+OnStep = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt to continue."""
+
+    prompt: TokenSequence
+    """Everything before the first target, as `SequenceBuilder.build(…, targets=False)` makes it."""
+    task: Task
+    """Says which targets follow, and the limits of each."""
+    sampling: Sampling = Sampling()
+    """How ids are drawn."""
+    per_kind: Mapping[str, Sampling] = field(default_factory=dict)
+    """Other settings for targets of a kind (`text`, `audio`, …)."""
+    seed: int = 0
+    """Starts the row's random generator; the same seed gives the same tokens in any batch."""
+    max_seconds: float | None = None
+    """Replaces the card's limits on audio targets, in s."""
+    max_text_tokens: int | None = None
+    """Replaces the card's limit on text targets."""
+
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            GenerationError: If they leave no room, or a target of the task cannot be generated.
+        """
+        self.plans()
+
+    def plans(self) -> list[TargetPlan]:
+        """Return what to generate, in order."""
+        rate = self.prompt.frame_rate_hz or 1.0
+        return plan_targets(self.task, rate, max_seconds=self.max_seconds, max_text_tokens=self.max_text_tokens)
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """One prompt, continued to its `<eos>`."""
+
+    sequence: TokenSequence
+    """Prompt and all targets."""
+    log_probability: float
+    """Sum over the targets of log p(id | all before), natural logarithm, at temperature 1 and without filters: slot 0
+    of contents and end markers, and the AR codebooks of frames."""
+    stop: StopReason
+    """`end`: the model closed every target. `limit`: one was cut at its longest."""
+
+
+class Engine:
+    """Generates with one language model."""
+
+    def __init__(self, lm: UnitokLM, vocabulary: Vocabulary, text_size: int | None = None) -> None:
+        """Keep the parts.
+
+        Args:
+            lm: The model; it is put into evaluation mode.
+            vocabulary: What its ids mean.
+            text_size: Ids that the text tokenizer can spell; None means the vocabulary's whole text block.
+        """
+        self.lm = lm.eval()
+        self.vocabulary = vocabulary
+        self.legal = LegalIds(vocabulary, text_size, device=self.device)
+        n_coarse = lm.config.ar_codebooks
+        self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(n_coarse)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.lm.parameters()).device
+
+    @torch.inference_mode()
+    def generate(
+        self, requests: Sequence[GenerationRequest], batch_size: int = 16, on_step: OnStep | None = None
+    ) -> list[GenerationResult]:
+        """Continue prompts. Tasks, lengths and settings may differ from row to row.
+
+        Args:
+            requests: The prompts.
+            batch_size: How many are worked on at once; has no influence on what comes out.
+            on_step: Called after every position.
+
+        Returns:
+            One result per request, in order.
+
+        Raises:
+            GenerationError: If the batch size is not positive, or the model returns NaN.
+        """
+        if batch_size < 1:
+            raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
+        rows = [_Row(request, self.vocabulary) for request in requests]
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            for n_positions, n_active in enumerate(self._continue(batch), start=1):
+                if on_step is not None:
+                    on_step(Progress(start + len(batch) - n_active, len(rows), n_positions))
+            self._refine(batch)
+        return [row.result() for row in rows]
+
+    def _continue(self, rows: list[_Row]) -> Iterator[int]:
+        """Run the autoregressive part of a batch; after each position yield how many rows are not done."""
+        prompt_lengths = torch.tensor([[len(row.tokens)] for row in rows], device=self.device)
+        for row in rows:
+            # The first start marker goes through the model with the prompt.
+            row.push_marker(self.vocabulary.start_id(row.grammar.plans[0].kind))
+        cache = self.lm.new_cache(len(rows), max(row.max_positions for row in rows))
+        tokens = pad_sequence([torch.stack(row.tokens) for row in rows], batch_first=True).to(self.device)
+        positions = torch.arange(tokens.shape[1], device=self.device).expand(len(rows), -1)
+        hidden = self.lm.step(tokens, positions, cache, valid_mask=positions < prompt_lengths)
+        # The states [B, D] at the start markers, which predict the first content.
+        hidden = hidden.gather(1, prompt_lengths[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
+        while True:
+            self._choose(rows, hidden)
+            unfinished = [i for i, row in enumerate(rows) if not row.grammar.done]
+            yield len(unfinished)
+            if not unfinished:
+                return
+            if len(unfinished) < len(rows):
+                cache.keep(torch.tensor(unfinished, device=self.device))
+                rows = [rows[i] for i in unfinished]
+            tokens = torch.stack([row.tokens[-1] for row in rows]).to(self.device)
+            positions = torch.tensor([[len(row.tokens) - 1] for row in rows], device=self.device)
+            hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
+            for row, state in zip(rows, hidden, strict=True):
+                row.remember(state)
+
+    def _choose(self, rows: list[_Row], hidden: Tensor) -> None:
+        """Give every row its next position, from the states `[B, D]` of its last one."""
+        forced = [row.grammar.forced_id for row in rows]
+        for row, token in zip(rows, forced, strict=True):
+            if token is not None:
+                row.push_marker(token)
+        free = [i for i, token in enumerate(forced) if token is None]
+        if not free:
+            return
+        rows, hidden = [rows[i] for i in free], hidden[free]
+        legal = torch.stack([self.legal.mask(row.grammar.state) for row in rows])
+        ids = self._draw(rows, self.lm.slot0_logits(hidden), legal)
+        positions = torch.zeros(len(rows), self.vocabulary.n_codebooks, dtype=torch.long)
+        positions[:, 0] = ids.cpu()
+        frames = [i for i, row in enumerate(rows) if row.opens_frame(int(positions[i, 0]))]
+        if frames and self.lm.config.ar_codebooks > 1:
+            coarse = self._fill_frames([rows[i] for i in frames], hidden[frames], ids[frames])
+            positions[frames, : coarse.shape[1]] = coarse.cpu()
+        for row, position in zip(rows, positions, strict=True):
+            row.push(position)
+
+    def _fill_frames(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
+        """Return tokens `[n, Kc]` of new frames, given their states `[n, D]` and slot-0 ids `[n]`."""
+        tokens = [first]
+        stage = self.lm.local_stage(hidden)
+        for k in range(1, self.lm.config.ar_codebooks):
+            codes = self._draw(rows, stage.logits(tokens[-1]))
+            tokens.append(self._tokens_of_code[k][codes])
+        return torch.stack(tokens, dim=1)
+
+    def _draw(self, rows: list[_Row], logits: Tensor, legal: Tensor | None = None) -> Tensor:
+        """Draw one id per row `[n]` from logits `[n, V]`, and add up the rows' log-probabilities."""
+        log_probabilities = logits.float().log_softmax(dim=-1)
+        if legal is not None:
+            logits = logits.masked_fill(~legal, -torch.inf)
+        settings = torch.tensor([row.sampling.filters for row in rows])
+        temperature, top_k, top_p = settings.unbind(dim=1)
+        ids = sample(filter_logits(logits, temperature, top_k.long(), top_p), [row.generator for row in rows])
+        gained = log_probabilities.gather(1, ids[:, None])[:, 0].tolist()
+        for row, log_probability in zip(rows, gained, strict=True):
+            if math.isnan(log_probability):
+                raise GenerationError(
+                    f"the model returned NaN in task '{row.request.task.name}': its weights are damaged or diverged in "
+                    "training. Load an earlier checkpoint."
+                )
+            row.log_probability += log_probability
+        return ids
+
+    def _refine(self, rows: list[_Row]) -> None:
+        """Fill codebooks Kc … K-1 of every audio target, always with the likeliest code."""
+        n_coarse, K = self.lm.config.ar_codebooks, self.vocabulary.n_codebooks
+        targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
+        if n_coarse == K or not targets:
+            return
+        hidden = pad_sequence([torch.stack(row.states[segment.name]) for row, segment in targets], batch_first=True)
+        grids = [torch.stack(row.tokens[segment.content]) for row, segment in targets]
+        tokens = pad_sequence(grids, batch_first=True).to(self.device)
+        lengths = torch.tensor([len(grid) for grid in grids], device=self.device)
+        valid_mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
+        for level in range(n_coarse, K):
+            codes = self.lm.refine_logits(hidden, tokens, level, valid_mask).argmax(dim=-1)
+            tokens[:, :, level] = self.vocabulary.ids_of(f"audio.{level}").to(self.device)[codes]
+        for (row, segment), grid, n_frames in zip(targets, tokens.cpu(), lengths.tolist(), strict=True):
+            row.tokens[segment.content] = list(grid[:n_frames])
+
+
+class _Row:
+    """One request on its way: its tokens so far and everything that must not depend on its neighbours."""
+
+    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary) -> None:
+        prompt = request.prompt
+        self.request = request
+        self.tokens = list(prompt.tokens.cpu())
+        self.segments: list[Segment] = []
+        self.states: dict[str, list[Tensor]] = {}
+        self.generator = torch.Generator().manual_seed(request.seed)
+        self.log_probability = 0.0
+        self.grammar = Grammar(request.plans(), vocabulary, self._count_characters, self._characters_of_prompt())
+        self.max_positions = len(self.tokens) + self.grammar.max_positions
+
+    @property
+    def sampling(self) -> Sampling:
+        """Settings for the target being generated."""
+        kind = self.grammar.plans[self.grammar.index].kind
+        return self.request.per_kind.get(kind, self.request.sampling)
+
+    def push_marker(self, token: int) -> None:
+        """Append a position whose slot 0 is `token` and the rest empty."""
+        position = torch.zeros_like(self.tokens[0])
+        position[0] = token
+        self.push(position)
+
+    def opens_frame(self, token: int) -> bool:
+        """Is `token`, drawn for slot 0, the first code of an audio frame?"""
+        plan = self.grammar.plans[self.grammar.index]
+        return plan.kind == "audio" and token != self.grammar.vocabulary.end_id("audio")
+
+    def push(self, position: Tensor) -> None:
+        """Append one position `[K]`, and note a target that begins, goes on or ends with it."""
+        index = self.grammar.index
+        self.tokens.append(position)
+        self.grammar.advance(int(position[0]))
+        if index == len(self.grammar.plans):
+            return
+        plan, stop = self.grammar.plans[index], len(self.tokens)
+        if self.grammar.inside and not self.grammar.contents:
+            self.segments.append(Segment(plan.name, plan.kind, "target", stop - 1, stop))
+        elif not self.grammar.inside:
+            self.segments[-1] = Segment(plan.name, plan.kind, "target", self.segments[-1].start, stop)
+            if self.grammar.index == len(self.grammar.plans):
+                self.push_marker(self.grammar.vocabulary.eos_id)  # nothing follows it: the model need not see it
+
+    def remember(self, state: Tensor) -> None:
+        """Keep the global state `[D]` of the last position if it is an audio frame, for the refiner."""
+        if self.grammar.contents and self.grammar.plans[self.grammar.index].kind == "audio":
+            self.states.setdefault(self.segments[-1].name, []).append(state)
+
+    def result(self) -> GenerationResult:
+        """Return the finished sequence."""
+        prompt, n = self.request.prompt, len(self.tokens)
+        sequence = TokenSequence(
+            tokens=torch.stack(self.tokens),
+            segments=(*prompt.segments, *self.segments, Segment("<eos>", "control", "control", n - 1, n)),
+            vocabulary=prompt.vocabulary,
+            text_tokenizer=prompt.text_tokenizer,
+            frame_rate_hz=prompt.frame_rate_hz,
+        )
+        return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason)
+
+    def _characters_of_prompt(self) -> int | None:
+        texts = [segment for segment in self.request.prompt.segments if segment.kind == "text"]
+        return self._count_characters([int(row[0]) for row in self.tokens[texts[-1].content]]) if texts else None
+
+    def _count_characters(self, tokens: list[int]) -> int:
+        """Return how many characters text tokens spell; without a text tokenizer, how many there are."""
+        tokenizer = self.request.prompt.text_tokenizer
+        ids = self.request.prompt.vocabulary.tokens_to_text(tokens)
+        return len(tokenizer.decode(ids)) if tokenizer else len(ids)

@@ -1,0 +1,100 @@
+"""What a caller asks for, checked before any work: names of conditions, settings, candidates to score.
+
+Pure functions of a task's card; turning values into codes is `unitok.api`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unitok.errors import GenerationError, suggest
+from unitok.generation.sampling import Sampling
+from unitok.tasks import Task
+from unitok.vocabulary import KINDS
+
+__all__ = ["candidates", "check_conditions", "sampling", "sampling_per_kind"]
+
+SETTINGS = ("temperature", "top_k", "top_p", "greedy")
+
+
+def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping[str, Any] | None = None) -> None:
+    """Refuse conditions that are unknown, missing or too long.
+
+    Args:
+        task: The task.
+        conditions: What was given, by name; None means not given.
+        targets: What was given for the targets, where they have to be given too (`Model.score`).
+
+    Raises:
+        GenerationError: At the first of them.
+    """
+    names = [field.name for field in task.conditions]
+    kinds = {field.name: field.kind for field in task.fields}
+    allowed = names + (list(targets) if targets is not None else [])
+    for name, value in conditions.items():
+        if name not in names:
+            what = "is what it makes, not a condition" if name in kinds else "is no condition of it"
+            raise GenerationError(
+                f"task '{task.name}': '{name}' {what}.{suggest(name, allowed)} "
+                f"It takes: {', '.join(allowed) or 'nothing'}."
+            )
+        limit = task.generate.max_characters
+        if limit is not None and isinstance(value, str) and kinds[name] == "text" and len(value) > limit:
+            raise GenerationError(
+                f"task '{task.name}': '{name}' has {len(value)} characters, it may have {limit}. Split it."
+            )
+    for field in task.conditions:
+        if not field.optional and conditions.get(field.name) is None:
+            raise GenerationError(
+                f"task '{task.name}' needs '{field.name}' ({field.kind}). It takes: {', '.join(allowed)}."
+            )
+    for name, value in (targets or {}).items():
+        if value is None:
+            raise GenerationError(f"task '{task.name}': score needs candidates for its target '{name}'.")
+
+
+def sampling(task: Task, given: Mapping[str, Any]) -> Sampling:
+    """Return the card's settings, with those that are given (and not None) in their place.
+
+    Raises:
+        GenerationError: If a setting is unknown or out of range.
+    """
+    for name in given:
+        if name not in SETTINGS:
+            raise GenerationError(f"unknown setting '{name}'.{suggest(name, SETTINGS)} Allowed: {', '.join(SETTINGS)}.")
+    chosen = {name: given[name] for name in SETTINGS if given.get(name) is not None}
+    if "temperature" in chosen:
+        chosen.setdefault("greedy", False)  # asking for a temperature is asking to sample
+    defaults = {name: getattr(task.generate, name) for name in SETTINGS}
+    return Sampling(**{**defaults, **chosen})
+
+
+def sampling_per_kind(
+    task: Task, given: Mapping[str, Any], per_kind: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Sampling]:
+    """Return settings for targets of some kinds: the card's, then `given`, then the kind's own.
+
+    Raises:
+        GenerationError: If a kind or a setting is unknown.
+    """
+    for kind in per_kind:
+        if kind not in KINDS:
+            raise GenerationError(f"per_kind: '{kind}' is no kind.{suggest(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
+    return {kind: sampling(task, {**given, **own}) for kind, own in per_kind.items()}
+
+
+def candidates(task: Task, targets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one dict of target values per candidate; a value that is no list stands for all.
+
+    Raises:
+        GenerationError: If lists are empty or differ in length.
+    """
+    lengths = {name: len(value) for name, value in targets.items() if isinstance(value, list)}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise GenerationError(f"task '{task.name}': lists of candidates have different lengths: {shown}.")
+    n = next(iter(lengths.values()), 1)
+    if n == 0:
+        raise GenerationError(f"task '{task.name}': the list of candidates for '{next(iter(lengths))}' is empty.")
+    return [{name: value[i] if name in lengths else value for name, value in targets.items()} for i in range(n)]
