@@ -1,0 +1,155 @@
+"""`unitok tasks`: list the tasks, show one in detail, or find the mistakes of a card."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from unitok.cards import find_card, list_cards, read_card
+from unitok.errors import CardError
+from unitok.tasks import Field, Task
+
+__all__ = ["add_arguments", "run"]
+
+logger = logging.getLogger(__name__)
+
+PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE"}
+MAX_WIDTH = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unitok tasks`."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show this task in detail (a name, or a .yaml file)")
+    parser.add_argument("--json", action="store_true", help="print JSON: a list of cards, or the one card")
+    parser.add_argument("--check", metavar="FILE", help="look for mistakes in a card of yours, all of them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    if args.check:
+        task = Task.from_card(read_card(args.check), args.check)
+        print(json.dumps(task.to_card(), ensure_ascii=False) if args.json else f"{args.check}: fine. {task.layout()}")
+    elif args.name:
+        task = Task.load(args.name)
+        print(json.dumps(task.to_card(), indent=2, ensure_ascii=False) if args.json else _detail(task, args.name))
+    else:
+        tasks = list(_readable_tasks())
+        cards = [task.to_card() for task in tasks]
+        print(json.dumps(cards, indent=2, ensure_ascii=False) if args.json else _table(tasks))
+    return 0
+
+
+def _readable_tasks() -> Iterable[Task]:
+    """Yield every task; a broken card is a warning here and an error where it is named."""
+    for path in list_cards("tasks").values():
+        try:
+            yield Task.load(path)
+        except CardError as error:
+            logger.warning("%s", error)
+
+
+def _table(tasks: Sequence[Task]) -> str:
+    rows = [
+        (task.name, f"{_names(task.conditions) or '–'} → {_names(task.targets)}", task.description) for task in tasks
+    ]
+    header = ("TASK", "GIVEN → MADE", "WHAT IT DOES")
+    first, second = (max(len(row[i]) for row in [header, *rows]) + 2 for i in (0, 1))
+    lines = []
+    for name, fields, description in [header, *rows]:
+        wrapped = textwrap.wrap(description, max(24, _width() - first - second)) or [""]
+        lines.append(f"{name:<{first}}{fields:<{second}}{wrapped[0]}")
+        lines += [" " * (first + second) + more for more in wrapped[1:]]
+    footer = "[in brackets: may be left out]   One in detail: unitok tasks NAME"
+    return "\n".join([*lines, "", footer])
+
+
+def _names(fields: Iterable[Field]) -> str:
+    return ", ".join(f"[{field.name}]" if field.optional else field.name for field in fields)
+
+
+def _detail(task: Task, name: str) -> str:
+    parts = [
+        f"{task.name}: {task.description}",
+        _labelled("version", f"{task.version}   {task.source}".strip()),
+        _labelled("card", str(find_card("tasks", name))),
+        _section("Sequence", _wrapped_layout(task)),
+        _section("Given", [line for field in task.conditions for line in _field_lines(field)]),
+        _section("Made", [line for field in task.targets for line in _field_lines(field)]),
+        _section("Generation", [_settings(task)]),
+        _section("Metrics", [", ".join(task.metrics)] if task.metrics else []),
+        _section("Options of unitok generate", [_options(task)]),
+        _section("Example", [_example(task)] if task.example or not task.conditions else []),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _wrapped_layout(task: Task) -> list[str]:
+    """Return the layout on one line, or its targets on a line of their own where it is too long."""
+    layout = task.layout()
+    return [layout] if len(layout) <= _width() - 2 else layout.replace(" → ", "\n→ ").splitlines()
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label:<10}{text}"
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join(["", title, *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _field_lines(field: Field) -> list[str]:
+    notes = [
+        "may be left out" if field.optional else "",
+        f"record field '{field.field}'",
+        f"the first {field.max_seconds:g} s" if field.max_seconds is not None else "",
+        f"in training from the {field.source.replace('_', ' ')}" if field.source else "",
+        f"loss weight {field.loss_weight:g}" if field.loss_weight != 1.0 else "",
+    ]
+    head = f"{field.name:<14}{field.kind:<10}"
+    text = ", ".join(note for note in notes if note)
+    return textwrap.wrap(text, _width() - 2, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _settings(task: Task) -> str:
+    settings: dict[str, Any] = task.to_card()["generate"]
+    if settings.pop("greedy", False):
+        settings = {"greedy": True} | {key: value for key, value in settings.items() if key.startswith("max_")}
+    return "   ".join(f"{key} {'yes' if value is True else value}" for key, value in settings.items())
+
+
+def _options(task: Task) -> str:
+    options = []
+    for field in task.conditions:
+        option = f"--{field.name} {PLACEHOLDERS[field.kind]}"
+        options.append(f"[{option}]" if field.optional else option)
+    return " ".join(
+        [f"--task {task.name}", *options, "[--lang LANG]", "[--out FILE]" if _makes_audio(task) else ""]
+    ).strip()
+
+
+def _example(task: Task) -> str:
+    given = [f"--{name} {_quoted(value)}" for name, value in task.example.items()]
+    return " ".join(
+        [f"unitok generate --task {task.name}", *given, f"--out {task.name}.wav" if _makes_audio(task) else ""]
+    ).strip()
+
+
+def _makes_audio(task: Task) -> bool:
+    return any(field.kind == "audio" for field in task.targets)
+
+
+def _quoted(value: str) -> str:
+    """Quote for a shell, with double quotes where they will do."""
+    if shlex.quote(value) == value:
+        return value
+    return shlex.quote(value) if set(value) & set('"$`\\!') else f'"{value}"'
+
+
+def _width() -> int:
+    return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
