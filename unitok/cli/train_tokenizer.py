@@ -1,0 +1,53 @@
+"""`unitok train-tokenizer`: learn a SentencePiece vocabulary from the texts of a manifest or a text file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+EXAMPLE = "unitok train-tokenizer --manifest out/corpus/manifest.jsonl --size 320 --out out/text"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--manifest", type=Path, metavar="FILE", help="JSON Lines whose texts are learned from")
+    source.add_argument("--text-file", type=Path, metavar="FILE", help="plain text to learn from, a sentence a line")
+    parser.add_argument(
+        "--text-fields", default="text", metavar="A,B", help="fields of the manifest that hold text (default: text)"
+    )
+    parser.add_argument(
+        "--size", type=int, required=True, metavar="N", help="number of ids; 257 of them stand for single bytes"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tokenizer")
+    parser.add_argument("--model-type", choices=("unigram", "bpe", "char"), default="unigram", help="default: unigram")
+    parser.add_argument(
+        "--keep-case", action="store_true", help="tell upper from lower case (default: all becomes lower case)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, save, and print what came out."""
+    from unitok.tokenizers import save_tokenizer
+    from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
+
+    texts = args.text_file if args.text_file is not None else _texts(args.manifest, args.text_fields.split(","))
+    normalization = "nmt_nfkc" if args.keep_case else "nmt_nfkc_cf"
+    tokenizer = SentencePieceTokenizer.train(
+        texts, args.size, name=args.out.name, model_type=args.model_type, normalization=normalization
+    )
+    save_tokenizer(tokenizer, args.out)
+    print(f"{args.out}: {tokenizer.size} ids, {tokenizer.fingerprint}")
+    return 0
+
+
+def _texts(manifest: Path, fields: list[str]) -> list[str]:
+    from unitok.data.manifest import read_manifest
+    from unitok.errors import DataError
+
+    texts = [str(row[field]) for row in read_manifest(manifest) for field in fields if row.get(field)]
+    if not texts:
+        raise DataError(f"{manifest}: no row has text in {', '.join(fields)}. Name the fields with --text-fields.")
+    return texts

@@ -1,0 +1,63 @@
+"""Lightning data for codec training: a fresh stretch of audio for every example, and a fixed validation set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from unitok.data.segments import SegmentDataset
+
+__all__ = ["CodecDataModule"]
+
+
+class CodecDataModule(L.LightningDataModule):
+    """Batches `[B, N]` of stretches of audio."""
+
+    def __init__(
+        self,
+        train_manifest: Path,
+        val_manifest: Path,
+        batch_size: int = 16,
+        seconds: float = 1.0,
+        sample_rate_hz: int = 16000,
+        steps_per_epoch: int = 1000,
+        val_batches: int = 4,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        """Set the data up.
+
+        Args:
+            train_manifest: `manifest.jsonl` to draw training audio from.
+            val_manifest: `manifest.jsonl` of held-out audio.
+            batch_size: Stretches in a batch.
+            seconds: Length of a stretch, in seconds.
+            sample_rate_hz: Rate of the codec; audio of other rates is resampled.
+            steps_per_epoch: Batches in an epoch; an epoch is only the interval between validations.
+            val_batches: Batches of the validation set.
+            num_workers: Processes that read audio.
+            seed: Seed of what is drawn.
+        """
+        super().__init__()
+        self.save_hyperparameters()
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Return the batches of the current epoch."""
+        h = self.hparams
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return self._loader(h["train_manifest"], h["steps_per_epoch"], seed=h["seed"] + 1 + epoch)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Return the fixed validation batches."""
+        return self._loader(self.hparams["val_manifest"], self.hparams["val_batches"], seed=self.hparams["seed"])
+
+    def _loader(self, manifest: Path, batches: int, seed: int) -> DataLoader[Tensor]:
+        h = self.hparams
+        size = batches * h["batch_size"]
+        data = SegmentDataset(
+            Path(manifest), size=size, seconds=h["seconds"], sample_rate_hz=h["sample_rate_hz"], seed=seed
+        )
+        return DataLoader(data, batch_size=h["batch_size"], num_workers=h["num_workers"], persistent_workers=False)

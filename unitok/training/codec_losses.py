@@ -1,0 +1,63 @@
+"""Spectral losses of codec training: distances between log-mel and STFT magnitudes at several resolutions.
+
+B batch, N samples.
+Sources: multi-resolution STFT loss (Parallel WaveGAN, arXiv:1910.11480); multi-scale mel loss (DAC, arXiv:2306.06546).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["SpectralLoss"]
+
+
+class SpectralLoss(nn.Module):
+    """Mean over resolutions of L1 between log-mels plus L1 between log-magnitudes and spectral convergence."""
+
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        windows: Sequence[int] = (256, 512, 1024, 2048),
+        mel_bins: Sequence[int] = (20, 40, 80, 80),
+        stft_weight: float = 0.25,
+        floor: float = 1e-4,
+    ):
+        super().__init__()
+        if len(windows) != len(mel_bins):
+            raise ValueError(
+                f"windows has {len(windows)} entries and mel_bins {len(mel_bins)}. Give one mel size per window."
+            )
+        from torchaudio.functional import melscale_fbanks
+
+        self.windows = list(windows)
+        self.stft_weight = stft_weight
+        self.floor = floor
+        for window, bins in zip(windows, mel_bins, strict=True):
+            bank = melscale_fbanks(
+                window // 2 + 1, 0.0, sample_rate_hz / 2, bins, sample_rate_hz, norm="slaney", mel_scale="slaney"
+            )
+            self.register_buffer(f"mel_{window}", bank * bins, persistent=False)
+            self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
+
+    def forward(self, wav: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mel loss and the STFT loss (unweighted) between `wav [B, N]` and `target [B, N]`."""
+        mel_loss, stft_loss = wav.new_zeros(()), wav.new_zeros(())
+        for window in self.windows:
+            got, wanted = self._magnitude(wav, window), self._magnitude(target, window)
+            mel = self.get_buffer(f"mel_{window}")
+            mel_loss = mel_loss + F.l1_loss(self._log(got @ mel), self._log(wanted @ mel))
+            convergence = (wanted - got).norm() / wanted.norm().clamp_min(1e-6)
+            stft_loss = stft_loss + F.l1_loss(self._log(got), self._log(wanted)) + convergence
+        return mel_loss / len(self.windows), stft_loss / len(self.windows)
+
+    def _magnitude(self, wav: Tensor, window: int) -> Tensor:
+        frames = F.pad(wav, (window // 2, window // 2)).unfold(-1, window, window // 4)
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.get_buffer(f"window_{window}")))
+        return (spectrum.square().sum(-1) + 1e-9).sqrt()  # the epsilon keeps the gradient finite in silence
+
+    def _log(self, x: Tensor) -> Tensor:
+        return (x + self.floor * self.windows[-1] ** 0.5).log()

@@ -1,0 +1,187 @@
+"""Train a `NeuralCodec` with Lightning: spectral losses, and if wanted EnCodec's multi-scale STFT discriminators.
+
+B batch, N samples.
+Sources: EnCodec (arXiv:2210.13438) for discriminators and feature matching, SoundStream (arXiv:2107.03312) for quantiser
+dropout.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from unitok.model.codec import CodecConfig, NeuralCodec
+from unitok.training.codec_losses import SpectralLoss
+
+__all__ = ["CodecModule"]
+
+
+class CodecModule(L.LightningModule):
+    """Generator and, if `adversarial_weight > 0`, discriminator steps; exports a tokenizer folder at the end."""
+
+    def __init__(
+        self,
+        codec: CodecConfig,
+        lr: float = 1e-3,
+        warmup_steps: int = 200,
+        final_lr_fraction: float = 0.02,
+        mel_weight: float = 1.0,
+        stft_weight: float = 0.25,
+        commitment_weight: float = 0.25,
+        codebook_dropout: float = 0.1,
+        adversarial_weight: float = 0.0,
+        feature_weight: float = 2.0,
+        adversarial_start: int = 0,
+        freeze_codes: bool = False,
+        init_from: Path | None = None,
+        export_to: Path | None = None,
+        name: str = "codec",
+    ):
+        """Set training up.
+
+        Args:
+            codec: Sizes of the codec; ignored where `init_from` is given.
+            lr: Peak learning rate.
+            warmup_steps: Steps of linear warm-up.
+            final_lr_fraction: Learning rate at the last step, relative to the peak (cosine in between).
+            mel_weight: Weight of the multi-scale log-mel loss.
+            stft_weight: Weight of the multi-resolution STFT loss.
+            commitment_weight: Weight of the distance between latents and their codes.
+            codebook_dropout: Share of batches trained with fewer codebooks than all, so that few codebooks work too.
+            adversarial_weight: Weight of the generator's adversarial loss; 0 trains without discriminators.
+            feature_weight: Weight of feature matching, relative to the adversarial loss.
+            adversarial_start: Step at which the discriminators begin.
+            freeze_codes: Train the decoder only: encoder and codebooks, hence the codes of prepared data, stay as they are.
+            init_from: Tokenizer folder to start from.
+            export_to: Folder for the finished tokenizer (card and weights).
+            name: Name of the exported tokenizer.
+        """
+        super().__init__()
+        self.save_hyperparameters(ignore=["codec"])
+        self.automatic_optimization = False
+        self.codec = NeuralCodec(codec) if init_from is None else _load(init_from)
+        self.spectral_loss = SpectralLoss(self.codec.config.sample_rate_hz)
+        self.discriminators: nn.Module | None = None
+        if adversarial_weight > 0:
+            from encodec.msstftd import MultiScaleSTFTDiscriminator
+
+            self.discriminators = MultiScaleSTFTDiscriminator(filters=32)
+        if freeze_codes:
+            self.codec.encoder.requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        """Keep frozen codebooks from following the data."""
+        if self.hparams["freeze_codes"]:
+            self.codec.encoder.eval()
+            self.codec.quantizer.eval()
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Do one generator step on `batch [B, N]` and, once they have begun, one discriminator step."""
+        h = self.hparams
+        optimizers = self.optimizers()
+        generator, *discriminator = optimizers if isinstance(optimizers, list) else [optimizers]
+        output = self.codec(batch, self._n_codebooks())
+        mel, stft = self.spectral_loss(output.wav.float(), batch)
+        loss = h["mel_weight"] * mel + h["stft_weight"] * stft + h["commitment_weight"] * output.quantized.commitment
+        adversarial = self.discriminators is not None and self.global_step >= h["adversarial_start"]
+        if adversarial:
+            self._discriminator_step(discriminator[0], batch, output.wav.detach())
+            loss = loss + h["adversarial_weight"] * self._generator_loss(batch, output.wav)
+        self._update(generator, loss, self.codec)
+        self.log_dict(
+            {"train/mel": mel, "train/stft": stft, "train/commitment": output.quantized.commitment}, prog_bar=True
+        )
+        self.log("train/lr", generator.optimizer.param_groups[0]["lr"])
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Measure the reconstruction of `batch [B, N]` and how much of each codebook is used."""
+        output = self.codec(batch)
+        mel, stft = self.spectral_loss(output.wav.float(), batch)
+        self.log_dict({"val/mel": mel, "val/stft": stft, "val/commitment": output.quantized.commitment}, prog_bar=True)
+        size = self.codec.config.codebook_size
+        for k in (0, self.codec.config.n_codebooks - 1):
+            used = output.quantized.codes[:, k].unique().numel() / min(size, output.quantized.codes[:, k].numel())
+            self.log(f"val/usage.{k}", used)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW for the generator and, if there are any, for the discriminators."""
+        trained = [p for p in self.codec.parameters() if p.requires_grad]
+        optimizers = [torch.optim.AdamW(trained, lr=self.hparams["lr"], betas=(0.8, 0.99), weight_decay=0.01)]
+        if self.discriminators is not None:
+            optimizers.append(
+                torch.optim.AdamW(self.discriminators.parameters(), lr=self.hparams["lr"] / 3, betas=(0.8, 0.99))
+            )
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["initial_lr"] = group["lr"]
+        return optimizers
+
+    def on_train_end(self) -> None:
+        """Write the tokenizer folder."""
+        if self.hparams["export_to"] is not None and self.trainer.is_global_zero:
+            self.export(Path(self.hparams["export_to"]))
+
+    def export(self, folder: Path) -> None:
+        """Write the codec as a tokenizer folder that `unitok.tokenizers.load_audio_tokenizer` reads."""
+        from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
+
+        UnitokCodecTokenizer(self.codec, name=self.hparams["name"]).save(folder)
+
+    def _n_codebooks(self) -> int | None:
+        draw = random.Random(self.global_step)  # the same on every device, or their codebook updates would not match
+        if self.hparams["freeze_codes"] or draw.random() >= self.hparams["codebook_dropout"]:
+            return None
+        return draw.randint(1, self.codec.config.n_codebooks)
+
+    def _lr_scale(self) -> float:
+        h, total = self.hparams, self.trainer.estimated_stepping_batches / len(self.trainer.optimizers)
+        step = self.global_step / len(self.trainer.optimizers)
+        if step < h["warmup_steps"]:
+            return (step + 1) / h["warmup_steps"]
+        progress = min(1.0, (step - h["warmup_steps"]) / max(1, total - h["warmup_steps"]))
+        return h["final_lr_fraction"] + (1 - h["final_lr_fraction"]) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _update(self, optimizer: Any, loss: Tensor, module: nn.Module) -> None:
+        for group in optimizer.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._lr_scale()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+
+    def _discriminator_step(self, optimizer: Any, real: Tensor, fake: Tensor) -> None:
+        assert self.discriminators is not None
+        real_logits, _ = self.discriminators(real[:, None])
+        fake_logits, _ = self.discriminators(fake[:, None])
+        pairs = list(zip(real_logits, fake_logits, strict=True))
+        loss = sum((torch.relu(1 - r).mean() + torch.relu(1 + f).mean() for r, f in pairs), real.new_zeros(())) / len(
+            pairs
+        )
+        self._update(optimizer, loss, self.discriminators)
+        self.log("train/discriminator", loss, prog_bar=True)
+
+    def _generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        assert self.discriminators is not None
+        with torch.no_grad():
+            _, real_features = self.discriminators(real[:, None])
+        logits, features = self.discriminators(fake[:, None])
+        adversarial = sum((torch.relu(1 - x).mean() for x in logits), real.new_zeros(())) / len(logits)
+        distances = [
+            (r - f).abs().mean() / r.abs().mean().clamp_min(1e-5)
+            for rs, fs in zip(real_features, features, strict=True)
+            for r, f in zip(rs, fs, strict=True)
+        ]
+        matching = torch.stack(distances).mean()
+        self.log_dict({"train/adversarial": adversarial, "train/matching": matching})
+        return adversarial + self.hparams["feature_weight"] * matching
+
+
+def _load(folder: Path) -> NeuralCodec:
+    from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
+
+    return UnitokCodecTokenizer.load(folder).codec
