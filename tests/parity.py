@@ -55,7 +55,7 @@ def copy_causal_lm(theirs: nn.Module, ours: UnitokLM, vocabulary: Vocabulary) ->
     copy_transformer(theirs.model, ours.transformer)
     text = vocabulary.ids_of("text")
     ours.embedding.weight[text] = theirs.model.embed_tokens.weight
-    ours.head.weight[text] = theirs.lm_head.weight
+    ours.head.weight[torch.searchsorted(ours.slot0_ids, text)] = theirs.lm_head.weight
 
 
 @torch.no_grad()
@@ -71,4 +71,4 @@ def copy_csm(theirs: nn.Module, ours: UnitokLM, vocabulary: Vocabulary) -> None:
     table = theirs.backbone_model.embed_tokens.embed_audio_tokens.weight
     for k, rows in enumerate(table.chunk(vocabulary.n_codebooks)):
         ours.embedding.weight[vocabulary.ids_of(f"audio.{k}")] = rows
-    ours.head.weight[vocabulary.ids_of("audio.0")] = theirs.lm_head.weight
+    ours.head.weight[torch.searchsorted(ours.slot0_ids, vocabulary.ids_of("audio.0"))] = theirs.lm_head.weight

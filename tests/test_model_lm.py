@@ -112,7 +112,16 @@ def test_training_never_moves_or_predicts_empty(tie_embeddings):
     output.loss.backward()
     assert bool((lm.embedding.weight.grad[0] == 0).all())
     assert bool((lm.slot0_logits(torch.randn(5, 16))[:, 0] == -torch.inf).all())
-    assert (lm.head.weight is lm.embedding.weight) == tie_embeddings
+    assert (lm.head is None) == tie_embeddings
+
+
+@torch.no_grad()
+def test_slot0_never_holds_a_code_of_another_codebook():
+    logits = toy_lm(2).slot0_logits(torch.randn(3, 16))
+    never = torch.cat([VOCABULARY.ids_of(f"audio.{k}") for k in range(1, K)])
+    assert bool((logits[:, never] == -torch.inf).all())
+    assert bool(logits[:, VOCABULARY.ids_of("audio.0")].isfinite().all())
+    assert bool(logits[:, VOCABULARY.ids_of("text")].isfinite().all())
 
 
 def test_coarse_empties_fine_codebooks_of_target_frames_only():
@@ -129,7 +138,9 @@ def test_parameters_are_counted_by_part():
     counts = lm.count_parameters()
     assert list(counts) == ["embedding", "head", "transformer", "local", "refiner", "total"]
     assert counts["total"] == sum(parameter.numel() for parameter in lm.parameters())
-    assert counts["embedding"] == counts["head"] == VOCABULARY.size * 16
+    assert counts["embedding"] == VOCABULARY.size * 16
+    in_other_slots = sum(VOCABULARY.codebook_sizes[1:])
+    assert counts["head"] == (VOCABULARY.size - 1 - in_other_slots) * 16
     tied = toy_lm(K, tie_embeddings=True)
     assert tied.count_parameters()["total"] == sum(parameter.numel() for parameter in tied.parameters())
     assert list(tied.count_parameters()) == ["embedding", "transformer", "local", "total"]
@@ -178,7 +189,7 @@ def test_golden_states_of_a_16_dim_model():
 
 GOLDEN = {
     "hidden": [0.66153, 0.74083, -0.81988, -2.01621],
-    "slot0": [1.70937, 1.98643, -0.90286, -2.353],
+    "slot0": [-1.29241, 1.70937, 1.98643, -0.90286],
     "local": [-1.4878, 0.95083, 0.50029, -1.47042],
     "refined": [1.92509, 1.21621, -1.59249, -1.65172],
 }

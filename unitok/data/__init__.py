@@ -1,0 +1,1 @@
+"""From manifests to batches: record shards, their preparation, mixing, and the procedural corpus."""

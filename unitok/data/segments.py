@@ -5,7 +5,6 @@ N samples.
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unitok.audio import Audio
-from unitok.errors import DataError
+from unitok.data.manifest import check_fields, read_manifest, resolve_path
 
 __all__ = ["SegmentDataset"]
 
@@ -37,16 +36,12 @@ class SegmentDataset(Dataset[Tensor]):
         seed: int = 0,
         peak_range: tuple[float, float] = (0.1, 0.95),
     ):
-        if not manifest.is_file():
-            raise DataError(
-                f"{manifest} does not exist. Give the manifest.jsonl of a corpus; 'unitok synth --out DIR' makes one."
-            )
-        rows = [json.loads(line) for line in manifest.read_text().splitlines() if line.strip()]
-        self.paths = [manifest.parent / row["audio"] for row in rows]
-        if not self.paths:
-            raise DataError(f"{manifest} has no rows: there is nothing to train on.")
+        rows = read_manifest(manifest)
+        check_fields(rows, ["audio"], manifest)
+        self.paths = [resolve_path(row["audio"], manifest) for row in rows]
         self.weights = [
-            float(row.get("seconds") or soundfile.info(manifest.parent / row["audio"]).duration) for row in rows
+            float(row.get("seconds") or soundfile.info(path).duration)
+            for row, path in zip(rows, self.paths, strict=True)
         ]
         self.size, self.seconds, self.sample_rate_hz, self.seed, self.peak_range = (
             size,

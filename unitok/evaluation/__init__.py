@@ -1,0 +1,1 @@
+"""Measuring what models make: error rates, an independent recogniser."""

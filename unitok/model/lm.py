@@ -46,12 +46,12 @@ class UnitokLM(nn.Module):
         self.n_codebooks = K
         self.empty_id = vocabulary.empty_id
         self.embedding = nn.Embedding(vocabulary.size, D)
-        self.head = nn.Linear(D, vocabulary.size, bias=False)
+        self.slot0_ids: Tensor
+        self.register_buffer("slot0_ids", _slot0_ids(vocabulary), persistent=False)
+        self.head = None if config.tie_embeddings else nn.Linear(D, len(self.slot0_ids), bias=False)
         initialize(self)
         with torch.no_grad():
             self.embedding.weight[self.empty_id] = 0.0
-        if config.tie_embeddings:
-            self.head.weight = self.embedding.weight
         self.transformer = Transformer(config.transformer)
         self.local = LocalTransformer(config.local, D, sizes[1:Kc]) if config.local else None
         levels = {level: sizes[level] for level in range(Kc, K)}
@@ -96,9 +96,10 @@ class UnitokLM(nn.Module):
         return self.transformer(embeds, attn_mask=seen[:, None])
 
     def slot0_logits(self, hidden: Tensor) -> Tensor:
-        """Return logits of the next position's slot 0, `[..., D]` -> `[..., V]`; -inf for `<empty>`, never a label."""
-        logits = self.head(hidden)
-        logits[..., self.empty_id] = -torch.inf
+        """Return logits of the next position's slot 0, `[..., D]` -> `[..., V]`; -inf for what slot 0 never holds."""
+        few = self._few_logits(hidden)
+        logits = few.new_full((*few.shape[:-1], len(self.embedding.weight)), -torch.inf)
+        logits[..., self.slot0_ids] = few
         return logits
 
     def local_logits(self, hidden: Tensor, tokens: Tensor) -> list[Tensor]:
@@ -206,12 +207,13 @@ class UnitokLM(nn.Module):
 
     def count_parameters(self) -> dict[str, int]:
         """Return the number of weights of each part and in `total`; a tied head has none of its own."""
-        parts = {
-            name: sum(weight.numel() for weight in part.parameters())
-            for name, part in self.named_children()
-            if not (name == "head" and self.config.tie_embeddings)
-        }
+        parts = {name: sum(weight.numel() for weight in part.parameters()) for name, part in self.named_children()}
         return {**parts, "total": sum(parts.values())}
+
+    def _few_logits(self, hidden: Tensor) -> Tensor:
+        """Return logits of the ids that slot 0 can hold, `[..., D]` -> `[..., len(slot0_ids)]`."""
+        weight = self.embedding.weight[self.slot0_ids] if self.head is None else self.head.weight
+        return F.linear(hidden, weight)
 
     def _frame_weights(self, batch: SequenceBatch) -> Tensor:
         """Return the weight of every slot as a label of a codebook, `[B, S, K]`, 0 where it is empty."""
@@ -228,8 +230,8 @@ class UnitokLM(nn.Module):
     def _add_slot0(self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor) -> None:
         labelled = batch.loss_mask[:, 1:]  # the prediction for s comes from s - 1
         kind = batch.kind[:, 1:][labelled]
-        logits = self.slot0_logits(hidden[:, :-1][labelled])
-        tally.add(kind, logits, batch.tokens[:, 1:, 0][labelled], weights[:, 1:][labelled])
+        labels = torch.searchsorted(self.slot0_ids, batch.tokens[:, 1:, 0][labelled])
+        tally.add(kind, self._few_logits(hidden[:, :-1][labelled]), labels, weights[:, 1:][labelled])
 
     def _add_local(
         self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor, generator: torch.Generator | None
@@ -270,6 +272,14 @@ class UnitokLM(nn.Module):
         if self.local is None:
             raise ValueError(f"ar_codebooks={self.config.ar_codebooks}: this model has no local Transformer.")
         return self.local
+
+
+def _slot0_ids(vocabulary: Vocabulary) -> Tensor:
+    """Return the ids that slot 0 can hold, ascending: all but `<empty>` and codebooks 1 … K-1."""
+    other = [vocabulary.ids_of(f"audio.{k}") for k in range(1, vocabulary.n_codebooks)]
+    possible = torch.ones(vocabulary.size, dtype=torch.bool)
+    possible[torch.cat([torch.tensor([vocabulary.empty_id]), *other])] = False
+    return possible.nonzero()[:, 0]
 
 
 def _code_of_token(vocabulary: Vocabulary) -> Tensor:

@@ -42,7 +42,7 @@ class Codebook(nn.Module):
         self.register_buffer("vectors", torch.zeros(size, dim))
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("sums", torch.zeros(size, dim))
-        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("ready", torch.zeros(()))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the nearest code `[n]` of each row of `x [n, D]`."""
@@ -79,7 +79,7 @@ class Codebook(nn.Module):
     def initialise(self, x: Tensor) -> None:
         """Start from vectors of the first batch."""
         self.place(torch.ones_like(self.counts, dtype=torch.bool), x)
-        self.ready.fill_(True)
+        self.ready.fill_(1.0)
 
 
 class ResidualVectorQuantizer(nn.Module):
@@ -98,7 +98,7 @@ class ResidualVectorQuantizer(nn.Module):
             codes, commitment = [], flat.new_zeros(())
             for codebook in self._first(n_codebooks):
                 frozen = residual.detach()
-                if self.training and not bool(codebook.ready):
+                if self.training and not codebook.ready:
                     codebook.initialise(frozen)
                 code = codebook.encode(frozen)
                 quantized = codebook.vectors[code]
@@ -110,6 +110,13 @@ class ResidualVectorQuantizer(nn.Module):
                 codes.append(code.view(B, T))
             vectors = (flat + (total - flat).detach()).view(B, T, D)
         return QuantizerOutput(vectors, torch.stack(codes, dim=1), commitment / len(codes))
+
+    @torch.no_grad()
+    def start_anew(self) -> None:
+        """Let the codebooks go on learning from their present vectors, as if each code had been used equally."""
+        for codebook in self._first(None):
+            codebook.counts.fill_(1.0)
+            codebook.sums.copy_(codebook.vectors)
 
     def encode(self, x: Tensor, n_codebooks: int | None = None) -> Tensor:
         """Return codes `[B, K, T]` of `x [B, T, D]`."""

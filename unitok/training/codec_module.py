@@ -1,8 +1,8 @@
 """Train a `NeuralCodec` with Lightning: spectral losses, and if wanted EnCodec's multi-scale STFT discriminators.
 
 B batch, N samples.
-Sources: EnCodec (arXiv:2210.13438) for discriminators and feature matching, SoundStream (arXiv:2107.03312) for quantiser
-dropout.
+Sources: EnCodec (arXiv:2210.13438) for discriminators and feature matching, SoundStream (arXiv:2107.03312) for training
+with fewer codebooks now and then.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CodecModule(L.LightningModule):
             adversarial_weight: Weight of the generator's adversarial loss; 0 trains without discriminators.
             feature_weight: Weight of feature matching, relative to the adversarial loss.
             adversarial_start: Step at which the discriminators begin.
-            freeze_codes: Train the decoder only: encoder and codebooks, hence the codes of prepared data, stay as they are.
+            freeze_codes: Train the decoder only: encoder and codebooks, hence codes of prepared data, stay as they are.
             init_from: Tokenizer folder to start from.
             export_to: Folder for the finished tokenizer (card and weights).
             name: Name of the exported tokenizer.
@@ -128,9 +128,10 @@ class CodecModule(L.LightningModule):
 
     def export(self, folder: Path) -> None:
         """Write the codec as a tokenizer folder that `unitok.tokenizers.load_audio_tokenizer` reads."""
+        from unitok.tokenizers import save_tokenizer
         from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
 
-        UnitokCodecTokenizer(self.codec, name=self.hparams["name"]).save(folder)
+        save_tokenizer(UnitokCodecTokenizer(self.codec, name=self.hparams["name"]), folder)
 
     def _n_codebooks(self) -> int | None:
         draw = random.Random(self.global_step)  # the same on every device, or their codebook updates would not match
@@ -184,4 +185,4 @@ class CodecModule(L.LightningModule):
 def _load(folder: Path) -> NeuralCodec:
     from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
 
-    return UnitokCodecTokenizer.load(folder).codec
+    return UnitokCodecTokenizer.load(folder).model

@@ -18,15 +18,15 @@ __all__ = ["Grammar", "is_held_out", "number_words"]
 
 Split = Literal["train", "held_out"]
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split(" ")
+_ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
-    "twentieth"
-).split(" ")
+_ORDINALS = [
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "twentieth",
+]  # fmt: skip
 _IRREGULAR_PLURALS = {
     "child": "children", "deer": "deer", "fish": "fish", "fisherman": "fishermen", "goose": "geese", "knife": "knives",
     "leaf": "leaves", "man": "men", "mouse": "mice", "policeman": "policemen", "postman": "postmen",
