@@ -10,8 +10,14 @@ pytest.importorskip("jiwer")
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("  The Fox, jumps! ", "the fox jumps"), ("Don't stop.", "don't stop"), ("'quoted'", "quoted"), ("Ça va?", "ça va"), ("...", "")],
-)  # fmt: skip
+    [
+        ("  The Fox, jumps! ", "the fox jumps"),
+        ("Don't stop.", "don't stop"),
+        ("'quoted'", "quoted"),
+        ("Ça va?", "ça va"),
+        ("...", ""),
+    ],
+)
 def test_normalisation_keeps_words_only(text: str, expected: str) -> None:
     assert normalize(text) == expected
 

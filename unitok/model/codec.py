@@ -131,6 +131,8 @@ class ConvNeXtBlock(nn.Module):
 class SpectralEncoder(nn.Module):
     """Log-magnitude STFT `[B, N]` to latent vectors `[B, T, code_dim]` at the codec rate."""
 
+    window: Tensor
+
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.config = config
@@ -162,6 +164,8 @@ class SpectralEncoder(nn.Module):
 
 class SpectralDecoder(nn.Module):
     """Quantised vectors `[B, T, code_dim]` to audio `[B, T * frame_length]` through predicted magnitudes and phases."""
+
+    window: Tensor
 
     def __init__(self, config: CodecConfig):
         super().__init__()

@@ -132,9 +132,13 @@ class CodecTokenizer(ABC):
         tensor = next(self.model.parameters(), None) if self.model is not None else None
         return torch.device("cpu") if tensor is None else tensor.device
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Class, settings and weights in one word; computed once."""
+        return self._known_fingerprint
+
+    @cached_property
+    def _known_fingerprint(self) -> str:
         return self._fingerprint()
 
     @abstractmethod

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from unitok.data.synth.grammar import Grammar, Split
 from unitok.data.synth.voices import FLITE_VOICES, VoiceStyle, speak
@@ -75,7 +76,7 @@ def write_corpus(
     rows = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
     count, seconds = len(rows), sum(row["seconds"] for row in rows)
 
-    def render(index: int) -> dict[str, object]:
+    def render(index: int) -> dict[str, Any]:
         text, voice, style = corpus.utterance(index, grammar)
         name, audio = f"audio/{corpus.split}-{corpus.seed}-{index:07d}.wav", speak(text, voice, style)
         audio.write(out / name)
@@ -92,7 +93,7 @@ def write_corpus(
                 if enough():
                     break
                 sink.write(json.dumps(row) + "\n")
-                count, seconds = count + 1, seconds + float(row["seconds"])  # type: ignore[arg-type]
+                count, seconds = count + 1, seconds + row["seconds"]
             sink.flush()
             if on_progress:
                 on_progress(count, seconds)

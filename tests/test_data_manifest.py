@@ -1,0 +1,45 @@
+"""Manifests: rows, ids, paths, and mistakes reported together."""
+
+import json
+
+import pytest
+
+from unitok.data.manifest import check_fields, read_manifest, resolve_path, write_manifest
+from unitok.errors import DataError
+
+
+def test_rows_come_back_as_written_and_a_missing_id_is_the_place_in_the_file(tmp_path):
+    rows = [{"id": "a", "audio": "x.wav", "text": "Grüße", "n": 3}, {"audio": "y.wav"}]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    assert read_manifest(tmp_path / "m.jsonl") == [rows[0], {"id": "row-000001", "audio": "y.wav"}]
+
+
+def test_all_mistakes_of_a_manifest_are_listed_with_their_lines(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"id": "a"}\n\n{"id": "a"}\nnot json\n[1]\n')
+    with pytest.raises(
+        DataError, match=r"line 3: id 'a' is that of line 1.*line 4: not JSON.*line 5: a row is an object"
+    ):
+        read_manifest(path)
+
+
+def test_a_missing_and_an_empty_manifest_are_errors(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_manifest(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="has no rows"):
+        read_manifest(tmp_path / "empty.jsonl")
+
+
+def test_relative_paths_start_at_the_manifest_and_absolute_ones_stay(tmp_path):
+    assert resolve_path("wav/a.wav", tmp_path / "m.jsonl") == tmp_path / "wav" / "a.wav"
+    assert str(resolve_path("/data/a.wav", tmp_path / "m.jsonl")) == "/data/a.wav"
+
+
+def test_a_field_no_row_has_is_an_error_with_the_nearest_one(tmp_path):
+    rows = [json.loads('{"id": "a", "audio": "x.wav", "source_audio": null}')]
+    check_fields(rows, ["audio"], "m.jsonl")
+    with pytest.raises(DataError, match=r"no row has the field 'audoi'. Did you mean 'audio'\?"):
+        check_fields(rows, ["audoi"], "m.jsonl")
+    with pytest.raises(DataError, match="source_audio"):
+        check_fields(rows, ["source_audio"], "m.jsonl")

@@ -1,0 +1,131 @@
+"""`unitok fit | validate | test` as users call it: configs, overrides, references, resuming, mistakes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from records_for_tests import write_records
+
+from unitok.cards import card_root, list_cards
+from unitok.checkpoint import load_checkpoint
+from unitok.cli.main import main
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "toy" / "lm.yaml"
+SMALL = ["--model.init_args.lm.transformer.d_model=16", "--model.init_args.lm.transformer.d_ff=24"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    torch.set_num_threads(1)
+    return str(write_records(tmp_path_factory.mktemp("records")))
+
+
+def arguments(stage, shards, root, *more):
+    where = [f"--data.init_args.train={shards}", f"--trainer.default_root_dir={root}"]
+    quick = ["--trainer.max_steps=6", "--trainer.val_check_interval=3", "--data.init_args.epoch_size=null"]
+    return [stage, "--config", str(CONFIG), *where, *quick, *SMALL, *more]
+
+
+def printed_config(capsys, argv):
+    assert main([*argv, "--print_config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_the_config_is_printed_with_overrides_and_references_resolved(shards, tmp_path, capsys):
+    config = printed_config(capsys, arguments("fit", shards, tmp_path, "--model.init_args.optimizer.lr=0.125"))
+    assert config["model"]["init_args"]["optimizer"]["lr"] == 0.125
+    assert config["model"]["init_args"]["optimizer"]["betas"] == [0.9, 0.95]
+    assert config["data"]["init_args"]["val"] == shards  # ${data.init_args.train}
+    assert config["trainer"]["callbacks"][0]["init_args"]["dirpath"] == f"{tmp_path}/model"
+
+
+def test_a_config_is_found_by_its_name_from_any_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for config in (["--config", "toy/lm.yaml"], ["--config", "toy/lm"], ["--config=toy/lm.yaml"]):
+        assert main(["fit", *config, "--print_config"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "unitok.training.lm_module.LMModule"
+
+
+@pytest.mark.parametrize("name", list(list_cards("configs")))
+def test_every_shipped_config_is_understood(name, capsys):
+    assert main(["fit", "--config", name, "--print_config"]) == 0
+    assert "class_path" in yaml.safe_load(capsys.readouterr().out)["model"]
+
+
+def test_a_stopped_run_is_taken_up_by_ckpt_path_and_ends_as_one_that_was_not(shards, tmp_path):
+    assert main(arguments("fit", shards, tmp_path / "whole")) == 0
+    # The schedule is part of the run: its end is that of the whole.
+    stop = ["--trainer.max_steps=4", "--model.init_args.schedule.total_steps=6"]
+    assert main(arguments("fit", shards, tmp_path / "parts", *stop)) == 0
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    assert main(arguments("fit", shards, tmp_path / "parts", f"--ckpt_path={last}")) == 0
+    whole, parts = (load_checkpoint(tmp_path / name / "model").lm.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
+    logged = yaml.safe_load((tmp_path / "parts" / "config.yaml").read_text())
+    assert logged["ckpt_path"] == str(last)
+
+    assert main(arguments("validate", shards, tmp_path / "val", f"--ckpt_path={last}")) == 0
+    assert (
+        main(arguments("test", shards, tmp_path / "test", f"--data.init_args.test={shards}", f"--ckpt_path={last}"))
+        == 0
+    )
+
+
+def test_a_run_says_where_it_is_on_stderr_and_nothing_on_stdout(shards, tmp_path, capsys):
+    assert main(arguments("fit", shards, tmp_path)) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "step 6/6" in printed.err
+    assert "exported step 6" in printed.err
+    assert "GPU available" not in printed.err
+    assert "Tip" not in printed.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--trainer.max_stepz=3"], "max_stepz"),
+        (["--model.init_args.optimizer.name=sgd"], "sgd"),
+        (["--model.init_args.lm.transformer.n_heads=3"], "n_heads=3"),
+        (["--model.init_args.tasks=[ttz]"], "Did you mean 'tts'?"),
+        (["--data.init_args.train=nowhere"], "nowhere holds no record shard"),
+        (["--model.class_path=unitok.training.lm_module.LMModul"], "LMModul"),
+        (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback_and_ends_with_status_2(change, message, shards, tmp_path, capsys):
+    assert main(arguments("fit", shards, tmp_path, *change)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert error.startswith("unitok: ")
+
+
+def test_help_lists_the_settings_with_their_docstrings(capsys):
+    assert main(["fit", "--help"]) == 0
+    assert "--trainer.max_steps" in capsys.readouterr().out
+    assert main(["fit", "--model.help", "unitok.training.lm_module.LMModule"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Peak learning rate" in printed
+    assert "Checkpoint folder to go on from" in printed
+
+
+def test_any_module_and_data_module_can_be_trained_such_as_the_codec(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        soundfile.write(tmp_path / f"{i}.wav", rng.uniform(-0.5, 0.5, 16000).astype(np.float32), 16000)
+    rows = [json.dumps({"id": str(i), "audio": f"{i}.wav", "seconds": 1.0}) + "\n" for i in range(3)]
+    (tmp_path / "m.jsonl").write_text("".join(rows))
+    sizes = ["encoder_dim", "decoder_dim", "code_dim"]
+    small = [f"--model.init_args.codec.{name}=8" for name in sizes]
+    small += [f"--model.init_args.codec.{name}=2" for name in ("encoder_layers", "n_codebooks")]
+    data = [f"--data.init_args.{name}_manifest={tmp_path}/m.jsonl" for name in ("train", "val")]
+    data += ["--data.init_args.batch_size=2", "--data.init_args.steps_per_epoch=2", "--data.init_args.seconds=0.5"]
+    out = [f"--trainer.default_root_dir={tmp_path}/out", f"--model.init_args.export_to={tmp_path}/codec"]
+    config = str(card_root() / "configs" / "mini" / "codec.yaml")
+    assert main(["fit", "--config", config, *small, *data, *out, "--trainer.max_steps=2"]) == 0
+    assert (tmp_path / "codec" / "card.yaml").is_file()

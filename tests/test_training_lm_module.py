@@ -1,0 +1,213 @@
+"""`LMModule`: its parts, what it logs and exports, fine-tuning, and the callbacks beside it."""
+
+import copy
+
+import lightning as L
+import pytest
+import torch
+from records_for_tests import write_records
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_runs import fit, module, stack
+
+from unitok.checkpoint import load_checkpoint
+from unitok.data.datamodule import RecordDataModule
+from unitok.data.mixing import BatchConfig, Example
+from unitok.errors import UnitokError
+from unitok.model.config import LMConfig
+from unitok.model.losses import LMOutput
+from unitok.training.callbacks import CheckpointFolder
+from unitok.training.lm_module import LMModule
+from unitok.training.meter import LossMeter
+from unitok.training.optimizers import OptimizerConfig
+from unitok.training.samples import ValidationSamples, attention_maps, prompt_of
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return str(write_records(tmp_path_factory.mktemp("records")))
+
+
+def batches(lm, shards):
+    data = RecordDataModule(shards, batching=BatchConfig(200))
+    data.attach(lm.builder, lm.tasks)
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+def test_what_is_exported_is_what_was_trained_average_and_all(shards, tmp_path):
+    lm, _ = fit(tmp_path, shards, 3)
+    raw = copy.deepcopy(lm.lm.state_dict())
+    lm.export(tmp_path / "model")
+    loaded = load_checkpoint(tmp_path / "model")
+    assert loaded.vocabulary == lm.vocabulary
+    assert loaded.tasks == lm.tasks
+    assert loaded.audio_tokenizer.fingerprint == lm.codec_fingerprint
+    exported = dict(loaded.lm.named_parameters())
+    for name, average in lm._average.average.items():
+        torch.testing.assert_close(exported[name].detach(), average)
+        assert torch.equal(dict(lm.lm.named_parameters())[name], raw[name])
+    assert any(not torch.equal(exported[name], raw[name]) for name in exported)
+
+
+def test_fine_tuning_keeps_ids_and_weights_and_adds_tasks_and_languages(shards, tmp_path):
+    lm = module()
+    lm.export(tmp_path / "model")
+    grown = LMModule(init_from=str(tmp_path / "model"), tasks=["speech_continuation"], langs=["de"])
+    assert sorted(grown.tasks) == ["asr", "speech_continuation", "tts"]
+    assert grown.vocabulary.lang_names == ("en", "de")
+    assert grown.vocabulary.task_id("tts") == lm.vocabulary.task_id("tts")
+    lm.lm.eval(), grown.lm.eval()
+    for batch in list(batches(lm, shards))[:2]:
+        assert torch.equal(lm.lm.loss(batch, seed=1).loss, grown.lm.loss(batch, seed=1).loss)
+    tuned, recorder = fit(tmp_path, shards, 2, lm=grown)
+    assert len(recorder.losses) == 2
+    assert not torch.equal(tuned.lm.head.weight, lm.lm.head.weight)
+
+
+def test_a_vocabulary_that_outgrows_its_spare_ids_gets_new_rows_and_keeps_the_old(tmp_path):
+    lm = module()
+    lm.export(tmp_path / "model")
+    langs = [f"l{i}" for i in range(80)]
+    grown = LMModule(init_from=str(tmp_path / "model"), langs=langs)
+    V = lm.vocabulary.size
+    assert grown.vocabulary.size > V
+    assert torch.equal(grown.lm.embedding.weight[:V], lm.lm.embedding.weight)
+    assert grown.lm.head is not None
+    assert lm.lm.head is not None
+    assert len(grown.lm.head.weight) > len(lm.lm.head.weight)
+    assert torch.equal(grown.lm.head.weight[: len(lm.lm.head.weight)], lm.lm.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "not set: lm, text_tokenizer, audio_tokenizer, tasks"),
+        ({"init_from": "x", "text_tokenizer": "bytes"}, "text_tokenizer cannot be set with init_from"),
+    ],
+)
+def test_settings_that_are_missing_or_contradict_are_named(settings, message):
+    with pytest.raises(UnitokError, match=message):
+        LMModule(**settings)
+
+
+def test_fewer_codebooks_of_the_codec_can_be_modelled(shards):
+    config = LMConfig(stack(16), refiner=stack(8), ar_codebooks=1)
+    lm = LMModule(config, text_tokenizer="bytes", audio_tokenizer="toy_audio", tasks=["tts"], n_codebooks=3)
+    assert lm.vocabulary.n_codebooks == lm.audio_tokenizer.n_codebooks == 3
+    assert next(iter(batches(lm, shards))).tokens.shape[2] == 3
+
+
+def test_training_without_an_end_is_refused_with_the_remedy(shards, tmp_path):
+    config = LMConfig(stack(16), refiner=stack(8), ar_codebooks=1)
+    lm = LMModule(config, text_tokenizer="bytes", audio_tokenizer="toy_audio", tasks=["tts"])
+    with pytest.raises(UnitokError, match=r"set trainer.max_steps, or model.init_args.schedule.total_steps"):
+        fit(tmp_path, shards, -1, lm=lm, max_epochs=-1)
+
+
+def test_every_part_is_logged_and_samples_and_pictures_are_shown(shards, tmp_path):
+    settings = {"val": True, "log_every_n_steps": 2, "val_check_interval": 4, "check_val_every_n_epoch": None}
+    board = L.pytorch.loggers.TensorBoardLogger(tmp_path, name="", version="")
+    fit(tmp_path, shards, 8, logger=board, callbacks=[ValidationSamples(per_task=1)], **settings)
+    events = EventAccumulator(str(tmp_path), size_guidance={"audio": 0, "images": 0, "tensors": 0}).Reload()
+    scalars = set(events.Tags()["scalars"])
+    for stage in ("train", "val"):
+        assert {f"{stage}/loss", f"{stage}/loss/text", f"{stage}/accuracy/text", f"{stage}/loss/audio.0"} <= scalars
+    assert {f"train/loss/audio.{k}" for k in range(4)} <= scalars
+    assert {"lr", "tokens_per_s"} <= scalars
+    assert len(events.Scalars("val/loss")) == 2
+    audio = set(events.Tags()["audio"])
+    assert "samples/tts/0/reference/speech" in audio
+    assert {"sequence/tts", "sequence/asr", "attention/tts", "attention/asr"} <= set(events.Tags()["images"])
+    assert "samples/asr/1/text/text_summary" in events.Tags()["tensors"]
+
+
+def test_the_logged_validation_loss_is_the_mean_over_all_labels(shards, tmp_path):
+    lm, _ = fit(
+        tmp_path, shards, 2, val=True, lm=module(ema_decay=0.0), val_check_interval=2, check_val_every_n_epoch=None
+    )
+    logged = float(lm.trainer.callback_metrics["val/loss/text"])
+    data = RecordDataModule(None, shards, batching=BatchConfig(200))
+    data.attach(lm.builder, lm.tasks)
+    data.setup("validate")
+    total = count = 0.0
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            output = lm.lm.eval().loss(batch, seed=0)
+            total += float(output.parts.get("text", 0.0)) * output.counts.get("text", 0)
+            count += output.counts.get("text", 0)
+    assert logged == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_meter_weighs_means_by_their_labels():
+    meter = LossMeter(["text", "audio.0"])
+    for loss, n_text, n_audio in ((1.0, 3, 1), (5.0, 1, 0)):
+        parts = {"text": n_text, **({"audio.0": n_audio} if n_audio else {})}
+        values = {name: torch.tensor(loss) for name in parts}
+        meter.add(
+            LMOutput(
+                torch.tensor(loss, requires_grad=True), values, parts, {name: v / 10 for name, v in values.items()}
+            )
+        )
+    means = meter.take()
+    assert means["loss/text"] == pytest.approx((3 * 1 + 5) / 4)
+    assert means["accuracy/text"] == pytest.approx((3 * 0.1 + 0.5) / 4)
+    assert means["loss/audio.0"] == pytest.approx(1.0)
+    assert means["loss"] == pytest.approx((4 * 1 + 5) / 5)
+    assert meter.take() == {}
+
+
+def test_a_prompt_is_the_sequence_before_its_first_target(shards):
+    lm = module()
+    data = RecordDataModule(shards, optional_dropout=0.0)
+    data.attach(lm.builder, lm.tasks)
+    data.setup("fit")
+    sequence = data.dataset("train")[Example(0, 0, 0, 0)]
+    values = {name: value for name, value in sequence.split().items() if name != "speech"}
+    expected = lm.builder.build(lm.tasks["tts"], values, lang="en", targets=False)
+    prompt = prompt_of(sequence)
+    assert torch.equal(prompt.tokens, expected.tokens)
+    assert prompt.segments == expected.segments
+
+
+def test_attention_maps_are_causal_and_what_attention_does(shards):
+    lm = module().eval()
+    data = RecordDataModule(shards)
+    data.attach(lm.builder, lm.tasks)
+    data.setup("fit")
+    maps = attention_maps(lm.lm, data.dataset("train")[Example(0, 0, 0, 3)])
+    assert len(maps) == 1
+    weights = maps[0]
+    S = len(data.dataset("train")[Example(0, 0, 0, 3)])
+    assert weights.shape == (2, S, S)
+    assert torch.equal(weights, weights.tril())
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, S))
+
+
+def test_the_folder_of_the_latest_and_of_the_best_are_kept_apart(shards, tmp_path):
+    class Worsen(L.Callback):
+        """After the first validation, spoil the weights, so that the first stays the best."""
+
+        def on_validation_end(self, trainer, pl_module):
+            with torch.no_grad():
+                pl_module.lm.head.weight.normal_(std=3.0)
+
+    export = CheckpointFolder(tmp_path / "model", every_n_steps=3, monitor="val/loss")
+    settings = {"val": True, "val_check_interval": 2, "check_val_every_n_epoch": None, "lm": module(ema_decay=0.0)}
+    lm, _ = fit(tmp_path, shards, 6, callbacks=[export, Worsen()], **settings)
+    last, best = load_checkpoint(tmp_path / "model"), load_checkpoint(tmp_path / "model-best")
+    assert (last.notes["steps"], best.notes["steps"]) == (6, 2)
+    assert torch.equal(last.lm.head.weight, lm.lm.head.weight)
+    assert export.best < float(lm.trainer.callback_metrics["val/loss"])
+
+
+def test_an_unknown_metric_to_watch_is_an_error_that_lists_those_there_are(shards, tmp_path):
+    export = CheckpointFolder(tmp_path / "model", monitor="val/los")
+    with pytest.raises(UnitokError, match=r"there is no metric 'val/los'. There are: .*val/loss"):
+        fit(tmp_path, shards, 2, val=True, callbacks=[export], val_check_interval=2, check_val_every_n_epoch=None)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_bf16_training_goes_down(name, shards, tmp_path):
+    lm = module(ema_decay=0.0, optimizer=OptimizerConfig(name, lr=0.02))
+    _, recorder = fit(tmp_path, shards, 30, lm=lm, precision="bf16-mixed", gradient_clip_val=1.0)
+    assert sum(recorder.losses[-5:]) < 0.8 * sum(recorder.losses[:5])

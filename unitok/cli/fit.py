@@ -1,0 +1,98 @@
+"""`unitok fit | validate | test`: LightningCLI over any module and data module named by `class_path`.
+
+A config is YAML with `trainer`, `model` and `data`; `${…}` refers to other values, and flags override any value:
+
+    unitok fit --config configs/toy/lm.yaml --trainer.max_steps 100
+    unitok fit --config configs/toy/lm.yaml --print_config
+    unitok fit --config configs/toy/lm.yaml --ckpt_path out/toy/checkpoints/last.ckpt      (goes on with a run)
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from unitok.cards import find_card
+from unitok.errors import UnitokError
+
+if TYPE_CHECKING:
+    from unitok.training.cli import Stage
+
+__all__ = ["run"]
+
+logger = logging.getLogger("unitok")
+
+QUIET_WARNINGS = (
+    r".*does not have many workers.*",
+    r"Total length of `list` across ranks is zero.*",
+    r".*sync_dist=True.*",
+    r".*LightningCLI's args parameter.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r"(?s).*(was deprecated in v4\.|JsonargparseDeprecationWarning).*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*number of training batches .* is smaller than the logging interval.*",
+    r".*You defined a `validation_step` but have no `val_dataloader`.*",
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one of the three.
+
+    Args:
+        argv: `fit`, `validate` or `test`, and its arguments.
+
+    Returns:
+        0 when done.
+
+    Raises:
+        UnitokError: If the config has mistakes.
+    """
+    # Lightning sets its loggers up when it is imported, so it comes before they are quieted.
+    from unitok.training.cli import UnitokCLI
+
+    stage, *rest = argv
+    with _calm():
+        try:
+            UnitokCLI(cast("Stage", stage), _find_configs(rest))
+        except ArgumentError as error:
+            raise UnitokError(f"{error} Run 'unitok {stage} --help' to see what there is.") from error
+        except SystemExit as stop:
+            return int(stop.code or 0)  # --help and --print_config end so
+    return 0
+
+
+def _find_configs(argv: Sequence[str]) -> list[str]:
+    """Let `--config mini/lm.yaml` mean the card of that name wherever there is no such file."""
+    found = list(argv)
+    for place, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-c"):
+            continue
+        place, prefix, value = (place, f"{flag}=", value) if equals else (place + 1, "", "".join(argv[place + 1 :][:1]))
+        if value and not Path(value).is_file():
+            found[place] = prefix + str(find_card("configs", value.removesuffix(".yaml")))
+    return found
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Keep Lightning's banners and hints away unless `--verbose` asks for them."""
+    verbose = logger.isEnabledFor(logging.DEBUG)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    before = [one.level for one in loggers]
+    try:
+        with warnings.catch_warnings():
+            if not verbose:
+                for one in loggers:
+                    one.setLevel(logging.WARNING)
+                for message in QUIET_WARNINGS:
+                    warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)

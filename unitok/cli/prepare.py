@@ -1,0 +1,95 @@
+"""`unitok prepare`: turn a manifest into record shards."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["add_arguments", "run"]
+
+logger = logging.getLogger("unitok")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `unitok prepare`."""
+    parser.add_argument(
+        "--manifest", required=True, metavar="FILE", help="JSON Lines: id, audio (a path), text, speaker, lang, …"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="NAME",
+        help="audio tokenizer: a card's name, a card, or a tokenizer folder",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the shards; a rerun goes on where the last stopped"
+    )
+    parser.add_argument(
+        "--audio-fields", default="audio", metavar="A,B", help="fields that hold audio paths (default: audio)"
+    )
+    parser.add_argument(
+        "--shard-size", type=int, default=1024, metavar="N", help="manifest rows in one shard (default: 1024)"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("skip", "fail"),
+        default="skip",
+        help="audio that cannot be read: leave the row out, or stop (default: skip)",
+    )
+    parser.add_argument(
+        "--batch-seconds", type=float, default=60.0, metavar="S", help="seconds of audio encoded at once (default: 60)"
+    )
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="where the codec runs (default: cuda where there is one, else cpu)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare; 0, or 1 if rows were left out."""
+    import torch
+
+    from unitok.data.prepare import prepare
+    from unitok.tokenizers import load_audio_tokenizer
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = load_audio_tokenizer(args.tokenizer, device)
+    fields = [name.strip() for name in args.audio_fields.split(",") if name.strip()]
+    with _progress(not args.quiet) as on_progress:
+        report = prepare(
+            args.manifest,
+            tokenizer,
+            args.out,
+            audio_fields=fields,
+            shard_size=args.shard_size,
+            on_error=args.on_error,
+            batch_seconds=args.batch_seconds,
+            on_progress=on_progress,
+        )
+    resumed = f" ({report.resumed} were there)" if report.resumed else ""
+    print(
+        f"{args.out}: {report.records} records, {report.hours:.2f} h, {report.shards} shards{resumed}, "
+        f"{len(report.errors)} rows left out"
+    )
+    for error in report.errors[:10]:
+        logger.warning("left out: row '%s', field '%s': %s", error["id"], error["field"], error["error"])
+    if report.errors:
+        logger.warning("%d rows left out; all are in %s/errors.jsonl", len(report.errors), args.out)
+    return 1 if report.errors else 0
+
+
+@contextmanager
+def _progress(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a progress bar on stderr if that is a terminal."""
+    if not (wanted and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,227 @@
+"""From a record to a task's sequence: which records a task can use, how long they get, and what is random about them.
+
+K codebooks, T codec frames.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unitok.data.mixing import Example
+from unitok.data.records import RecordReader
+from unitok.errors import DataError, suggest
+from unitok.sequence import TokenSequence
+from unitok.tasks import Field, SequenceBuilder, Task
+from unitok.tasks.builder import cut_starts
+
+__all__ = ["MixDataset", "TaskExamples"]
+
+SPEAKER_FIELD = "speaker"
+
+
+class TaskExamples:
+    """All examples of one task over one set of records."""
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        task: Task,
+        builder: SequenceBuilder,
+        *,
+        optional_dropout: float = 0.0,
+        without: Collection[str] = (),
+        longest: int | None = None,
+    ):
+        """Find the records that have what the task needs.
+
+        Args:
+            reader: The records.
+            task: The task.
+            builder: Makes the sequences.
+            optional_dropout: Probability that an optional condition is left out.
+            without: Names of optional conditions that are always left out.
+            longest: Longest sequence used, in positions.
+
+        Raises:
+            DataError: If the records lack a field that the task needs, or hold other codes than the builder's.
+        """
+        self.reader, self.task, self.builder, self.optional_dropout = reader, task, builder, optional_dropout
+        _check_optional(task, without)
+        self.fields = [field for field in task.fields if field.name not in without]
+        _check_codes(reader, builder, task)
+        lengths = np.full(len(reader), 4)  # <bos> <task> <lang> <eos>
+        usable = np.ones(len(reader), bool)
+        self._peers = self._same_speaker() if any(f.source == "same_speaker" for f in self.fields) else None
+        for field in self.fields:
+            if field.optional and not self._is_stored(field):
+                continue
+            present, content = self._measure(field)
+            usable &= present | field.optional
+            lengths += np.where(present, content + 2, 0)
+        self.n_too_long = int((usable & (lengths > longest)).sum()) if longest else 0
+        self.records = np.flatnonzero(usable & (lengths <= longest) if longest else usable)
+        """Indices of the records used, `[n]`."""
+        self.lengths = lengths[self.records]
+        """Upper bound of each sequence's positions, `[n]`."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def sequence(self, item: int, rng: np.random.Generator) -> TokenSequence:
+        """Build example `item`; `rng` decides on optional conditions and on which prompt, and where it is cut."""
+        record = int(self.records[item])
+        values: dict[str, Any] = {}
+        starts = []
+        for field in self.fields:
+            if field.optional and rng.random() < self.optional_dropout:
+                continue
+            if field.source == "start":
+                starts.append(field)
+            elif (value := self._value(field, record, rng)) is not None:
+                values[field.name] = value
+        if starts:
+            values = cut_starts(replace(self.task, conditions=tuple(starts)), values, self.builder.frame_rate_hz)
+        lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
+        return self.builder.build(self.task, values, lang=lang)
+
+    @property
+    def _has_langs(self) -> bool:
+        return bool(self.builder.vocabulary.lang_names) and self.task.lang_field in self.reader.fields
+
+    def _is_stored(self, field: Field) -> bool:
+        return field.field in self.reader.fields and (
+            field.source != "same_speaker" or SPEAKER_FIELD in self.reader.fields
+        )
+
+    def _value(self, field: Field, record: int, rng: np.random.Generator) -> str | Tensor | None:
+        if not self._is_stored(field):
+            return None
+        if not field.is_timed:
+            value = self.reader.value(field.field, record)
+            return None if value is None or value == "" else str(value)
+        if field.source == "same_speaker":
+            peer = _another(self._peers[record] if self._peers else [], record, rng)
+            if peer is None:
+                return None
+            record = peer
+        codes = self.reader.codes(field.field, record)
+        if codes is None or codes.shape[1] == 0:
+            return None
+        codes = codes[: self.builder.vocabulary.n_codebooks]
+        limit = self._limit(field)
+        if field.source == "same_speaker" and limit is not None and codes.shape[1] > limit:
+            first = int(rng.integers(codes.shape[1] - limit + 1))
+            return codes[:, first : first + limit]
+        return codes if limit is None else codes[:, :limit]
+
+    def _limit(self, field: Field) -> int | None:
+        return None if field.max_seconds is None else max(1, round(field.max_seconds * self.builder.frame_rate_hz))
+
+    def _measure(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
+        """Return which records have the field, and its positions without markers, both `[records]`."""
+        if field.is_timed:
+            frames = self.reader.frames(field.field)
+            if field.source == "same_speaker":
+                return self._measure_peers(frames, self._limit(field))
+            if field.source == "start":
+                return frames > 1, np.zeros_like(frames)
+            limit = self._limit(field)
+            return frames > 0, frames if limit is None else np.minimum(frames, limit)
+        encode = self.builder.text_tokenizer.encode
+        count = {None: 0, "": 0}
+        values = self.reader.values(field.field)
+        for value in values:
+            if value not in count:
+                count[value] = len(encode(str(value)))
+        content = np.array([count[value] for value in values], np.int64)
+        return np.array([value is not None and value != "" for value in values], bool), content
+
+    def _measure_peers(self, frames: np.ndarray, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+        if self._peers is None:
+            raise DataError(
+                f"task '{self.task.name}' takes a prompt from the same speaker, but the records in "
+                f"{self.reader.paths[0].parent} have no field '{SPEAKER_FIELD}'. "
+                "Add it to the manifest and prepare again."
+            )
+        longest_of = {id(peers): max((int(frames[peer]) for peer in peers), default=0) for peers in self._peers}
+        present = np.array(
+            [len(peers) > 1 or bool(peers and peers[0] != i) for i, peers in enumerate(self._peers)], bool
+        )
+        longest = np.array([longest_of[id(peers)] for peers in self._peers], np.int64)
+        return present, longest if limit is None else np.minimum(longest, limit)
+
+    def _same_speaker(self) -> list[list[int]] | None:
+        """Return, for each record, the records of its speaker that have the audio of the prompt."""
+        if SPEAKER_FIELD not in self.reader.fields:
+            return None
+        speakers = self.reader.values(SPEAKER_FIELD)
+        field = next(f.field for f in self.task.conditions if f.source == "same_speaker")
+        if field not in self.reader.fields:
+            return None
+        has_audio = self.reader.frames(field) > 0
+        groups: dict[Any, list[int]] = defaultdict(list)
+        for index, speaker in enumerate(speakers):
+            if speaker is not None and has_audio[index]:
+                groups[speaker].append(index)
+        nobody: list[int] = []
+        return [groups.get(speaker, nobody) for speaker in speakers]
+
+
+class MixDataset(Dataset[TokenSequence]):
+    """Sequences of several tasks, asked for by `Example`; the same example always gives the same sequence."""
+
+    def __init__(self, parts: Sequence[TaskExamples], seed: int):
+        self.parts, self.seed = list(parts), seed
+
+    def __getitem__(self, example: Example) -> TokenSequence:
+        rng = np.random.default_rng([self.seed, 3, example.epoch, example.position])
+        return self.parts[example.source].sequence(example.item, rng)
+
+
+def _another(peers: Sequence[int], record: int, rng: np.random.Generator) -> int | None:
+    """Return one of `peers` other than `record`, each with the same probability; None if there is none."""
+    place = bisect_left(peers, record)  # peers are in order
+    n_others = len(peers) - (place < len(peers) and peers[place] == record)
+    if n_others == 0:
+        return None
+    peer = peers[int(rng.integers(n_others))]
+    return peers[-1] if peer == record else peer
+
+
+def _check_optional(task: Task, names: Collection[str]) -> None:
+    optional = [field.name for field in task.fields if field.optional]
+    for name in names:
+        if name not in optional:
+            allowed = ", ".join(optional) or "none"
+            raise DataError(
+                f"task '{task.name}' cannot go without '{name}'.{suggest(name, optional)} Optional: {allowed}."
+            )
+
+
+def _check_codes(reader: RecordReader, builder: SequenceBuilder, task: Task) -> None:
+    meta, where = reader.meta, reader.paths[0].parent
+    if meta.n_codebooks < builder.vocabulary.n_codebooks:
+        raise DataError(
+            f"{where} holds {meta.n_codebooks} codebooks, the model has {builder.vocabulary.n_codebooks}. "
+            "Prepare with more codebooks, or train with fewer."
+        )
+    if abs(meta.frame_rate_hz - builder.frame_rate_hz) > 1e-6:
+        raise DataError(
+            f"{where} has {meta.frame_rate_hz:g} frames/s, the model's codec has {builder.frame_rate_hz:g}. "
+            "Prepare it with that codec."
+        )
+    for field in task.fields:
+        if field.is_timed and field.field in reader.fields and field.field not in meta.audio_fields:
+            raise DataError(
+                f"{where}: task '{task.name}' takes audio from '{field.field}', which is stored as "
+                f"{dict(meta.plain_fields).get(field.field)}. "
+                f"Prepare again with --audio-fields {','.join([*meta.audio_fields, field.field])}."
+            )

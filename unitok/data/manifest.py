@@ -1,0 +1,87 @@
+"""Manifests: JSON Lines, one utterance a row, with `id`, audio paths and any other fields.
+
+    {"id": "utt-1", "audio": "wav/1.wav", "text": "Hello.", "speaker": "slt", "lang": "en"}
+
+Relative paths start at the manifest's folder. A row without an `id` gets its place in the file, `row-000000`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unitok.errors import DataError, suggest
+
+__all__ = ["check_fields", "read_manifest", "resolve_path", "write_manifest"]
+
+
+def read_manifest(path: str | Path) -> list[dict[str, Any]]:
+    """Read a manifest.
+
+    Args:
+        path: A JSON Lines file; empty lines are ignored.
+
+    Returns:
+        The rows in order, each with a unique `id` (a string). Paths stay as they are written: see `resolve_path`.
+
+    Raises:
+        DataError: If the file is missing or empty, a line is not a JSON object, or an id occurs twice. All bad lines
+            are listed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. A manifest is a JSON Lines file, one utterance a row.")
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    line_of: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(f"line {number}: not JSON ({error.msg}, column {error.colno})")
+            continue
+        if not isinstance(row, dict):
+            problems.append(
+                f'line {number}: a row is an object such as {{"id": "a", "audio": "a.wav"}}, got {line.strip()[:40]}'
+            )
+            continue
+        row["id"] = str(row.get("id", f"row-{len(rows):06d}"))
+        first = line_of.setdefault(row["id"], number)
+        if first != number:
+            problems.append(f"line {number}: id '{row['id']}' is that of line {first}; ids are unique")
+        rows.append(row)
+    if problems:
+        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise DataError(f"{path}: {shown}.")
+    if not rows:
+        raise DataError(f"{path} has no rows. Write one JSON object a line.")
+    return rows
+
+
+def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` as JSON Lines."""
+    Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def resolve_path(value: str, manifest: str | Path) -> Path:
+    """Return the file that `value` means in `manifest`: absolute, or relative to the manifest's folder."""
+    return Path(manifest).parent / Path(value).expanduser()
+
+
+def check_fields(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], manifest: str | Path) -> None:
+    """Check that each of `fields` is given in at least one row.
+
+    Raises:
+        DataError: If no row has it, with the nearest field that there is.
+    """
+    present = sorted({key for row in rows for key, value in row.items() if value is not None})
+    for name in fields:
+        if name not in present:
+            raise DataError(
+                f"{manifest}: no row has the field '{name}'.{suggest(name, present)} "
+                f"Fields there: {', '.join(present)}."
+            )

@@ -1,0 +1,291 @@
+"""From a manifest to record shards: read audio, encode it in batches, write complete shards.
+
+Shard i holds rows `[i * shard_size, (i + 1) * shard_size)` of the manifest, less those whose audio cannot be read, so a
+rerun goes on after the shards that are there and ends with the same files as a run that was never stopped. What was
+skipped is in the shards' own metadata, and `errors.jsonl` is made from it at the end.
+
+B batch, C channels, N samples, K codebooks, T frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+import unitok
+from unitok.audio import Audio
+from unitok.data.manifest import check_fields, read_manifest, resolve_path
+from unitok.data.records import RecordMeta, RecordReader, RecordWriter, read_extra
+from unitok.errors import DataError, UnitokError
+from unitok.tokenizers import AudioTokenizer
+
+__all__ = ["PrepareReport", "prepare"]
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a folder of shards holds."""
+
+    shards: int
+    """Files."""
+    resumed: int
+    """Of these, the ones that were there before."""
+    records: int
+    """Rows in them."""
+    hours: float
+    """Audio in them, over all audio fields, in hours."""
+    errors: tuple[dict[str, str], ...]
+    """Rows left out: `id`, `field`, `path`, `error`."""
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """Audio of one field of one row, at the codec's rate and channels."""
+
+    row: int
+    field: str
+    wav: Tensor
+    """`[C, N]`."""
+
+
+def prepare(
+    manifest: str | Path,
+    tokenizer: AudioTokenizer,
+    out: str | Path,
+    *,
+    audio_fields: Sequence[str] = ("audio",),
+    shard_size: int = 1024,
+    on_error: Literal["skip", "fail"] = "skip",
+    batch_seconds: float = 60.0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PrepareReport:
+    """Encode the audio of a manifest and write record shards.
+
+    Args:
+        manifest: JSON Lines; see `unitok.data.manifest`.
+        tokenizer: The codec.
+        out: Folder for `part-*.parquet` and `errors.jsonl`. Shards already there are kept if they come from the same
+            rows and settings.
+        audio_fields: Fields that hold audio paths; a row may leave one out.
+        shard_size: Rows of the manifest in one shard.
+        on_error: `skip` leaves out a row whose audio cannot be read, `fail` stops at the first.
+        batch_seconds: Audio encoded at once, padding included, in seconds.
+        on_progress: Called with the rows done and all rows.
+
+    Returns:
+        What the folder now holds.
+
+    Raises:
+        DataError: If the manifest has mistakes, the folder holds shards of other settings, or audio cannot be read and
+            `on_error` is `fail`.
+    """
+    if shard_size < 1 or batch_seconds <= 0:
+        raise DataError(f"shard size is {shard_size} and batch seconds {batch_seconds}; both must be greater than 0.")
+    rows = read_manifest(manifest)
+    check_fields(rows, audio_fields, manifest)
+    writer = RecordWriter(out, _meta(rows, tokenizer, audio_fields, manifest))
+    chunks = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
+    _check_folder(writer, len(chunks))
+    job = _Job(Path(manifest), tokenizer, tuple(audio_fields), on_error, batch_seconds)
+    errors: list[dict[str, str]] = []
+    done = resumed = 0
+    for index, chunk in enumerate(chunks):
+        digest = _digest(chunk)
+        kept = _errors_of_finished(writer, index, digest)
+        if kept is None:
+            records, kept = job.encode(
+                chunk, lambda n, done=done: on_progress(done + n, len(rows)) if on_progress else None
+            )
+            writer.write(index, records, {"rows": digest, "errors": kept})
+        else:
+            resumed += 1
+        errors += kept
+        done += len(chunk)
+        if on_progress:
+            on_progress(done, len(rows))
+    _write_errors(Path(out) / "errors.jsonl", errors)
+    reader = RecordReader(out)
+    frames = sum(int(reader.frames(name).sum()) for name in audio_fields)
+    return PrepareReport(len(chunks), resumed, len(reader), frames / tokenizer.frame_rate_hz / 3600, tuple(errors))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Encode one shard's rows."""
+
+    manifest: Path
+    tokenizer: AudioTokenizer
+    audio_fields: tuple[str, ...]
+    on_error: str
+    batch_seconds: float
+
+    def encode(
+        self, rows: Sequence[Mapping[str, Any]], on_rows: Callable[[int], None]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """Return the records of `rows` and what had to be left out, both in the order of rows."""
+        errors: dict[int, dict[str, str]] = {}
+        codes: dict[tuple[int, str], Tensor] = {}
+        seen = 0
+        for batch in self._batches(self._clips(rows, errors)):
+            for clip, encoded in zip(batch, self._encode_batch(batch), strict=True):
+                codes[clip.row, clip.field] = encoded
+                seen = max(seen, clip.row)
+            on_rows(seen)
+        records = []
+        for index, row in enumerate(rows):
+            if index not in errors:
+                audio = {name: codes.get((index, name)) for name in self.audio_fields}
+                records.append({**row, **audio, **{f"{name}.path": row.get(name) for name in self.audio_fields}})
+        return records, [errors[index] for index in sorted(errors)]
+
+    def _clips(self, rows: Sequence[Mapping[str, Any]], errors: dict[int, dict[str, str]]) -> Iterator[_Clip]:
+        for index, row in enumerate(rows):
+            clips = []
+            for name in self.audio_fields:
+                if row.get(name) is None:
+                    continue
+                try:
+                    clips.append(_Clip(index, name, self._read(row[name])))
+                except (UnitokError, OSError) as error:
+                    reason = {"id": row["id"], "field": name, "path": str(row[name]), "error": str(error)}
+                    if self.on_error == "fail":
+                        raise DataError(
+                            f"{self.manifest}: row '{row['id']}', field '{name}': {error} "
+                            "Mend or remove the row, or leave such rows out with --on-error skip."
+                        ) from error
+                    errors[index] = reason
+            if index not in errors:
+                yield from clips
+
+    def _read(self, value: Any) -> Tensor:
+        if not isinstance(value, str):
+            raise DataError(f"the path is {value!r}, expected a string.")
+        path = resolve_path(value, self.manifest)
+        audio = Audio.read(path)
+        if self.tokenizer.channels == 1 or audio.samples.shape[0] not in (1, self.tokenizer.channels):
+            audio = audio.mono()
+        samples = audio.resample(self.tokenizer.sample_rate_hz).samples
+        if samples.shape[1] < self.tokenizer.sample_rate_hz / self.tokenizer.frame_rate_hz:
+            raise DataError(
+                f"{path} has {samples.shape[1]} samples at {self.tokenizer.sample_rate_hz} Hz, "
+                "less than one codec frame."
+            )
+        return samples.expand(self.tokenizer.channels, -1)
+
+    def _batches(self, clips: Iterator[_Clip]) -> Iterator[list[_Clip]]:
+        """Collect some batches' worth of clips, sort them by length, cut them where they last `batch_seconds`."""
+        budget = self.batch_seconds * self.tokenizer.sample_rate_hz
+        pool: list[_Clip] = []
+        n_samples = 0
+        for clip in clips:
+            pool.append(clip)
+            n_samples += clip.wav.shape[1]
+            if n_samples >= 8 * budget:
+                yield from _cut(pool, budget)
+                pool, n_samples = [], 0
+        yield from _cut(pool, budget)
+
+    def _encode_batch(self, batch: Sequence[_Clip]) -> list[Tensor]:
+        lengths = torch.tensor([clip.wav.shape[1] for clip in batch])
+        wav = batch[0].wav.new_zeros(len(batch), self.tokenizer.channels, int(lengths.max()))  # [B, C, N]
+        for row, clip in zip(wav, batch, strict=True):
+            row[:, : clip.wav.shape[1]] = clip.wav
+        with torch.inference_mode():
+            encoded = self.tokenizer.encode(wav, self.tokenizer.sample_rate_hz, lengths=lengths)
+        return [codes[:, :frames].cpu() for codes, frames in zip(encoded.codes, encoded.lengths.tolist(), strict=True)]
+
+
+def _cut(pool: Sequence[_Clip], budget: float) -> Iterator[list[_Clip]]:
+    batch: list[_Clip] = []
+    for clip in sorted(pool, key=lambda clip: clip.wav.shape[1]):
+        if batch and clip.wav.shape[1] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(clip)
+    if batch:
+        yield batch
+
+
+def _meta(
+    rows: Sequence[Mapping[str, Any]], tokenizer: AudioTokenizer, audio_fields: Sequence[str], manifest: str | Path
+) -> RecordMeta:
+    names = {name: None for row in rows for name in row if name != "id" and name not in audio_fields}
+    clashes = [name for name in names if "." in name]
+    if clashes:
+        raise DataError(f"{manifest}: field names with a dot are taken by unitok: {', '.join(clashes)}. Rename them.")
+    if tokenizer.codebook_size > 2**15:
+        raise DataError(
+            f"tokenizer '{tokenizer.name}' has {tokenizer.codebook_size} codes a codebook; "
+            "shards hold up to 32768 (int16)."
+        )
+    return RecordMeta(
+        fingerprint=tokenizer.fingerprint,
+        tokenizer=tokenizer.name,
+        frame_rate_hz=tokenizer.frame_rate_hz,
+        n_codebooks=tokenizer.n_codebooks,
+        codebook_size=tokenizer.codebook_size,
+        sample_rate_hz=tokenizer.sample_rate_hz,
+        audio_fields=tuple(audio_fields),
+        plain_fields=tuple((name, _column_type([row.get(name) for row in rows])) for name in names),
+        unitok_version=unitok.__version__,
+    )
+
+
+def _column_type(values: Sequence[Any]) -> str:
+    """Return the narrowest column type that keeps every value, over the whole manifest so that all shards agree."""
+    types = {type(value) for value in values if value is not None}
+    for kind, allowed in (("string", {str}), ("bool", {bool}), ("int64", {int}), ("double", {int, float})):
+        if types <= allowed and not (
+            kind == "int64" and any(abs(value) >= 2**63 for value in values if value is not None)
+        ):
+            return kind
+    return "json"
+
+
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_folder(writer: RecordWriter, n_shards: int) -> None:
+    """Refuse to go on in a folder whose shards are of another codec or layout, or of more rows than there are."""
+    for path in sorted(writer.folder.glob("part-*.parquet")):
+        there, _ = read_extra(path)
+        for name in ("fingerprint", "n_codebooks", "audio_fields"):
+            if getattr(there, name) != getattr(writer.meta, name):
+                raise DataError(
+                    f"{path} was prepared with {name}={getattr(there, name)}, "
+                    f"this run has {getattr(writer.meta, name)}. Choose another --out, or delete the folder."
+                )
+    expected = {writer.path(index) for index in range(n_shards)}
+    surplus = [path for path in sorted(writer.folder.glob("*.parquet")) if path not in expected]
+    if surplus:
+        raise DataError(
+            f"{surplus[0]} does not come from this manifest and shard size. Choose another --out, or delete the folder."
+        )
+
+
+def _errors_of_finished(writer: RecordWriter, index: int, digest: str) -> list[dict[str, str]] | None:
+    """Return what was left out of shard `index` if it is there and comes from the same rows, else None."""
+    path = writer.path(index)
+    if not path.exists():
+        return None
+    meta, extra = read_extra(path)
+    same_layout = meta.plain_fields == writer.meta.plain_fields
+    return extra["errors"] if same_layout and extra.get("rows") == digest else None
+
+
+def _write_errors(path: Path, errors: Sequence[Mapping[str, str]]) -> None:
+    if not errors:
+        path.unlink(missing_ok=True)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(json.dumps(error, ensure_ascii=False) + "\n" for error in errors), encoding="utf-8")
+    os.replace(temporary, path)

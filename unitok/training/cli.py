@@ -1,0 +1,94 @@
+"""LightningCLI as unitok uses it: omegaconf configs, everything of a run under one folder in `out/`, little noise."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from unitok.errors import UnitokError
+from unitok.training.callbacks import ProgressLines, ResumePoint
+
+__all__ = ["Stage", "UnitokCLI"]
+
+Stage = Literal["fit", "validate", "test"]
+DEFAULT_ROOT = "out/fit"
+
+
+class UnitokCLI(LightningCLI):
+    """Train, validate or test any LightningModule with any LightningDataModule, named by `class_path` in the config.
+
+    Under `trainer.default_root_dir` (default `out/fit`) go `config.yaml`, TensorBoard's files and
+    `checkpoints/last.ckpt`, which `--ckpt_path` takes up again.
+    """
+
+    def __init__(self, stage: Stage, args: list[str]):
+        """Parse `args`, build everything, and run `stage`.
+
+        Lightning's own subcommands are not used: under them `${trainer.…}` would have to be `${fit.trainer.…}`.
+
+        Raises:
+            ArgumentError: If the config or a flag has a mistake.
+            UnitokError: If the parts do not take what the config gives them.
+        """
+        self.stage: Stage = stage
+        # Texts under dataclass fields become the help of their flags.
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        super().__init__(
+            model_class=L.LightningModule,
+            datamodule_class=L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=args,
+            run=False,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "default_root_dir": DEFAULT_ROOT,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                "log_every_n_steps": 20,
+            },
+            # `omegaconf+` resolves ${…} after flags are applied, so that an overridden value is overridden everywhere.
+            parser_kwargs={"prog": f"unitok {stage}", "parser_mode": "omegaconf+", "exit_on_error": False},
+        )
+        getattr(self.trainer, stage)(self.model, datamodule=self.datamodule, ckpt_path=self.config.get("ckpt_path"))
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what Lightning's subcommands would add."""
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="Training checkpoint to go on from, or to measure."
+        )
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer; what they refuse is the config's mistake."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            if isinstance(error, UnitokError):
+                raise
+            raise UnitokError(f"the config does not work: {error}") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer, with logger, resumable checkpoint and progress display unless the config has its own."""
+        given = self.config_init["trainer"]
+        root = Path(given["default_root_dir"] or DEFAULT_ROOT)
+        callbacks = list(given["callbacks"] or [])
+        if given["logger"] in (None, True) and not given["fast_dev_run"]:
+            kwargs["logger"] = TensorBoardLogger(save_dir=root, name="", version="")
+        if given["enable_progress_bar"] is not False:
+            # A bar on a terminal, a line now and then in a file or a pipe.
+            callbacks.append(RichProgressBar() if sys.stderr.isatty() else ProgressLines())
+            kwargs["enable_progress_bar"] = sys.stderr.isatty()
+        if given["enable_checkpointing"] is None and not any(isinstance(one, ModelCheckpoint) for one in callbacks):
+            kwargs["enable_checkpointing"] = False  # Lightning's own, which writes at every epoch
+            if self.stage == "fit" and not any(isinstance(one, ResumePoint) for one in callbacks):
+                callbacks.append(ResumePoint(root / "checkpoints"))
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)

@@ -1,0 +1,302 @@
+"""`LMModule`: a `UnitokLM` with its vocabulary, tokenizers and tasks, trained by Lightning, exported as a folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unitok.errors import CheckpointError, UnitokError
+from unitok.model.config import LMConfig
+from unitok.model.lm import UnitokLM
+from unitok.model.transformer import Block
+from unitok.sequence import SequenceBatch
+from unitok.tasks import SequenceBuilder, Task
+from unitok.tokenizers import AudioTokenizer, TextTokenizer, load_audio_tokenizer, load_text_tokenizer
+from unitok.training.ema import WeightAverage
+from unitok.training.meter import LossMeter
+from unitok.training.optimizers import OptimizerConfig, build_optimizer
+from unitok.training.schedules import ScheduleConfig, schedule_factor
+from unitok.vocabulary import Vocabulary
+
+__all__ = ["LMModule"]
+
+
+DEFAULT_OPTIMIZER, DEFAULT_SCHEDULE = OptimizerConfig(), ScheduleConfig()
+
+
+class LMModule(L.LightningModule):
+    """Train a language model of codec tokens on any mix of tasks."""
+
+    def __init__(
+        self,
+        lm: LMConfig | None = None,
+        text_tokenizer: str | None = None,
+        audio_tokenizer: str | None = None,
+        tasks: list[str] | None = None,
+        langs: list[str] | None = None,
+        init_from: str | None = None,
+        n_codebooks: int | None = None,
+        optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
+        schedule: ScheduleConfig = DEFAULT_SCHEDULE,
+        ema_decay: float = 0.0,
+    ):
+        """Build the parts, or take them from a checkpoint folder.
+
+        Args:
+            lm: Sizes of the model; with `init_from`, those of the checkpoint.
+            text_tokenizer: Name, card or folder of the text tokenizer; with `init_from`, that of the checkpoint.
+            audio_tokenizer: Name, card or folder of the codec; with `init_from`, that of the checkpoint.
+            tasks: Names or files of the task cards; with `init_from`, tasks to add to those of the checkpoint.
+            langs: Languages, whose tokens stand in front of the conditions; with `init_from`, languages to add.
+            init_from: Checkpoint folder to go on from (fine-tuning): weights, vocabulary, tokenizers and tasks.
+            n_codebooks: Codebooks K of the codec to model; None: all.
+            optimizer: How weights are updated.
+            schedule: How the learning rate goes.
+            ema_decay: Decay of a moving average of the weights, such as 0.999, used in validation and export; 0: none.
+
+        Raises:
+            UnitokError: If settings are missing or contradict each other.
+        """
+        super().__init__()
+        self.optimizer_config, self.schedule_config = optimizer, schedule
+        if init_from is not None:
+            settings = {
+                "lm": lm,
+                "text_tokenizer": text_tokenizer,
+                "audio_tokenizer": audio_tokenizer,
+                "n_codebooks": n_codebooks,
+            }
+            parts = _continued(Path(init_from), settings, tasks or [], langs or [])
+        else:
+            parts = _begun(lm, text_tokenizer, audio_tokenizer, tasks or [], langs or [], n_codebooks)
+        self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, dict(parts.tasks)
+        # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
+        self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
+        self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, self.audio_tokenizer.frame_rate_hz)
+        names = ("text", "label", "semantic", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
+        self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
+        self._average = WeightAverage(self.lm, ema_decay) if ema_decay else None
+        self._n_positions: list[Tensor] = []
+        self._clock = time.perf_counter()
+        self._logged_at, self._paused_at = 0, 0.0
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+    @property
+    def text_tokenizer(self) -> TextTokenizer:
+        """The text tokenizer."""
+        return self._tokenizers[0]
+
+    @property
+    def audio_tokenizer(self) -> AudioTokenizer:
+        """The codec."""
+        return self._tokenizers[1]
+
+    @property
+    def codec_fingerprint(self) -> str:
+        """Fingerprint that prepared records must carry."""
+        return self.audio_tokenizer.fingerprint
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch; what is random in it depends on the batch's number alone, for resumed runs."""
+        output = self.lm.loss(batch, seed=self._seed_step())
+        self._train_meter.add(output)
+        self._n_positions.append(batch.lengths)
+        return output.loss
+
+    def on_train_start(self) -> None:
+        """Start the clock of tokens per second."""
+        self._n_positions.clear()
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: SequenceBatch, batch_idx: int) -> None:
+        """Log what has gathered since the last time, when it is time: nothing waits for the device in between."""
+        step = self.global_step
+        if step == self._logged_at or step % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        self._logged_at = step
+        means = self._train_meter.take()
+        n_positions = int(torch.cat(self._n_positions).sum()) * self.trainer.world_size if self._n_positions else 0
+        now = time.perf_counter()
+        self._log("train", means, len(batch))
+        self.log("tokens_per_s", n_positions / (now - self._clock), prog_bar=True)
+        self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"], prog_bar=True)
+        self._n_positions, self._clock = [], now
+
+    def on_validation_start(self) -> None:
+        """Validate with the averaged weights, where there are any."""
+        self._paused_at = time.perf_counter()
+        if self._average is not None:
+            self._average.swap()
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Gather the loss of one batch; the same levels and frames are drawn each time."""
+        self._val_meter.add(self.lm.loss(batch, seed=self._seed_of(batch_idx)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means, and go back to the weights being trained before any callback stores them."""
+        self._log("val", self._val_meter.take(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum")), 1)
+        if self._average is not None:
+            self._average.swap()
+
+    def on_validation_end(self) -> None:
+        """Leave validation, and what callbacks did after it, out of tokens per second."""
+        self._clock += time.perf_counter() - self._paused_at
+
+    def on_test_start(self) -> None:
+        """Test as validation does."""
+        self.on_validation_start()
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Gather the loss of one batch."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means."""
+        self._log("test", self._val_meter.take(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum")), 1)
+        if self._average is not None:
+            self._average.swap()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimizer and the schedule, by steps."""
+        optimizer = build_optimizer(
+            self.lm, self.optimizer_config, [part for part in self.lm.modules() if isinstance(part, Block)]
+        )
+        total = self.schedule_config.total_steps
+        if total is None:
+            estimate = self.trainer.estimated_stepping_batches
+            if estimate == float("inf"):
+                raise UnitokError(
+                    "training has no last step: set trainer.max_steps, or model.init_args.schedule.total_steps."
+                )
+            total = int(estimate)
+        scheduler = LambdaLR(optimizer, lambda step: schedule_factor(step, self.schedule_config, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and let the moving average follow."""
+        super().optimizer_step(*args, **kwargs)
+        if self._average is not None:
+            self._average.update()
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[UnitokLM]:
+        """Lend the model as it is exported: with the averaged weights where there are any, in evaluation mode."""
+        training = self.lm.training
+        if self._average is not None:
+            self._average.swap()
+        try:
+            yield self.lm.eval()
+        finally:
+            self.lm.train(training)
+            if self._average is not None:
+                self._average.swap()
+
+    def export(self, folder: str | Path) -> None:
+        """Write a checkpoint folder that `unitok.load` reads."""
+        with self.averaged_weights() as lm:
+            tokenizers = {"text_tokenizer": self.text_tokenizer, "audio_tokenizer": self.audio_tokenizer}
+            notes = {"steps": self.global_step}
+            save_checkpoint(
+                folder,
+                Checkpoint(lm, self.vocabulary, **tokenizers, tasks=self.tasks, name=Path(folder).name, notes=notes),
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the vocabulary's hash and the averaged weights."""
+        checkpoint["vocabulary"] = self.vocabulary.hash
+        if self._average is not None:
+            checkpoint["average"] = self._average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a run with another vocabulary: its ids would mean something else.
+
+        Raises:
+            CheckpointError: If it is another one.
+        """
+        stored = checkpoint.get("vocabulary")
+        if stored != self.vocabulary.hash:
+            raise CheckpointError(
+                f"the run to resume has vocabulary {stored}, this config makes {self.vocabulary.hash}: tasks, "
+                "languages or tokenizers changed. Resume with the config it was started with, or start from its "
+                "checkpoint folder with init_from."
+            )
+        if self._average is not None and "average" in checkpoint:
+            self._average.load_state_dict(checkpoint["average"])
+
+    def _log(self, stage: str, means: dict[str, float], batch_size: int) -> None:
+        for name, value in means.items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "loss", batch_size=batch_size)
+
+    def _seed_step(self) -> int:
+        """Return the seed of this training batch; torch's own generator, which dropout draws from, gets it too."""
+        seed = self._seed_of(self.trainer.fit_loop.epoch_loop.batch_progress.total.completed)
+        # Not torch.manual_seed, which takes milliseconds to ask every kind of device.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        return seed
+
+    def _seed_of(self, number: int) -> int:
+        return ((self._seed * 1_000_003 + number) * 1_009 + self.global_rank) % 2**63
+
+
+def _begun(
+    config: LMConfig | None,
+    text: str | None,
+    audio: str | None,
+    tasks: list[str],
+    langs: list[str],
+    n_codebooks: int | None,
+) -> Checkpoint:
+    """Return the parts of a new model."""
+    if config is None or text is None or audio is None or not tasks:
+        given = {"lm": config, "text_tokenizer": text, "audio_tokenizer": audio, "tasks": tasks}
+        missing = ", ".join(name for name, value in given.items() if not value)
+        raise UnitokError(
+            f"model.init_args: not set: {missing}. A new model needs them; "
+            "init_from: FOLDER takes them from a checkpoint."
+        )
+    text_tokenizer, audio_tokenizer = load_text_tokenizer(text), load_audio_tokenizer(audio)
+    if n_codebooks is not None:
+        audio_tokenizer.set_codebooks(n_codebooks)
+    cards = {task.name: task for task in map(Task.load, tasks)}
+    sizes = [audio_tokenizer.codebook_size] * audio_tokenizer.n_codebooks
+    vocabulary = Vocabulary.create(list(cards), langs, text_tokenizer.size, sizes)
+    return Checkpoint(UnitokLM(config, vocabulary), vocabulary, text_tokenizer, audio_tokenizer, cards)
+
+
+def _continued(folder: Path, settings: dict[str, Any], tasks: list[str], langs: list[str]) -> Checkpoint:
+    """Return the parts of a checkpoint, grown by tasks and languages; ids and weights that were there stay."""
+    fixed = [name for name, value in settings.items() if value is not None]
+    if fixed:
+        raise UnitokError(
+            f"model.init_args: {', '.join(fixed)} cannot be set with init_from, which takes them from {folder}. "
+            "Remove one or the other."
+        )
+    checkpoint = load_checkpoint(folder)
+    cards = {task.name: task for task in map(Task.load, tasks)}
+    vocabulary = checkpoint.vocabulary.grow(tasks=list(cards), langs=langs)
+    lm = checkpoint.lm
+    if vocabulary != checkpoint.vocabulary:
+        lm = UnitokLM(lm.config, vocabulary)
+        _copy_weights(checkpoint.lm, lm)
+    return replace(checkpoint, lm=lm.train(), vocabulary=vocabulary, tasks={**checkpoint.tasks, **cards})
+
+
+@torch.no_grad()
+def _copy_weights(old: UnitokLM, new: UnitokLM) -> None:
+    """Copy weights into a model with a larger vocabulary: new ids are appended, so old rows come first."""
+    target = new.state_dict()
+    for name, tensor in old.state_dict().items():
+        target[name][tuple(slice(size) for size in tensor.shape)] = tensor
