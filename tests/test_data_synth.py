@@ -53,8 +53,16 @@ def test_the_word_list_is_wide(grammar: Grammar) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "words"), [(0, "zero"), (13, "thirteen"), (40, "forty"), (72, "seventy two"), (305, "three hundred five"), (9999, "nine thousand nine hundred ninety nine")]
-)  # fmt: skip
+    ("n", "words"),
+    [
+        (0, "zero"),
+        (13, "thirteen"),
+        (40, "forty"),
+        (72, "seventy two"),
+        (305, "three hundred five"),
+        (9999, "nine thousand nine hundred ninety nine"),
+    ],
+)
 def test_numbers_are_spelled(n: int, words: str) -> None:
     assert number_words(n) == words
 

@@ -7,7 +7,8 @@ from unitok.model.codec import CodecConfig, NeuralCodec
 from unitok.model.quantizer import ResidualVectorQuantizer
 
 TINY = CodecConfig(
-    hop=20, frame_stride=2, window=80, encoder_dim=16, encoder_layers=3, decoder_dim=24, decoder_layers=4, n_codebooks=3, codebook_size=11, code_dim=5
+    hop=20, frame_stride=2, window=80, encoder_dim=16, encoder_layers=3, decoder_dim=24, decoder_layers=4,
+    n_codebooks=3, codebook_size=11, code_dim=5,
 )  # fmt: skip
 
 

@@ -50,20 +50,22 @@ def fit(manifest: Path, steps: int = 3, **settings) -> CodecModule:
 
 
 def test_training_lowers_the_mel_loss_and_exports_a_tokenizer(manifest: Path, tmp_path: Path) -> None:
-    untrained, trained = (fit(manifest, steps=n, lr=5e-3, export_to=tmp_path / f"codec-{n}") for n in (1, 60))
+    untrained, trained = (fit(manifest, steps=n, lr=5e-3) for n in (1, 60))
     data = SegmentDataset(manifest, size=4, seconds=0.5, sample_rate_hz=8000, seed=9)
     wav = torch.stack([data[i] for i in range(4)])
     with torch.no_grad():
         before, after = (m.spectral_loss(m.codec.eval()(wav).wav, wav)[0] for m in (untrained, trained))
     assert after < 0.7 * before
-    tokenizer = load_audio_tokenizer(tmp_path / "codec-60")
+    trained.export(tmp_path / "codec")
+    tokenizer = load_audio_tokenizer(tmp_path / "codec")
     assert tokenizer.encode(wav[:, None], 8000).codes.shape == (4, 2, 50)
 
 
 def test_freezing_codes_trains_the_decoder_alone(manifest: Path, tmp_path: Path) -> None:
-    fit(manifest, export_to=tmp_path / "first")
+    fit(manifest).export(tmp_path / "first")
     first = load_audio_tokenizer(tmp_path / "first")
-    second = fit(manifest, init_from=tmp_path / "first", freeze_codes=True, export_to=tmp_path / "second")
+    second = fit(manifest, init_from=tmp_path / "first", freeze_codes=True)
+    second.export(tmp_path / "second")
     assert load_audio_tokenizer(tmp_path / "second").fingerprint == first.fingerprint
     assert not torch.equal(second.codec.decoder.head.weight, first.model.decoder.head.weight)
 

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from records_for_tests import write_records
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import fit, module, stack
 
@@ -211,3 +212,19 @@ def test_bf16_training_goes_down(name, shards, tmp_path):
     lm = module(ema_decay=0.0, optimizer=OptimizerConfig(name, lr=0.02))
     _, recorder = fit(tmp_path, shards, 30, lm=lm, precision="bf16-mixed", gradient_clip_val=1.0)
     assert sum(recorder.losses[-5:]) < 0.8 * sum(recorder.losses[:5])
+
+
+def test_weights_are_stored_as_asked_for_beside_the_model_card(shards, tmp_path):
+    card = tmp_path / "card.md"
+    card.write_text("# Toy\n\nSays what it can do.\n")
+    lm = module(store_as="float16", model_card=card)
+    fit(tmp_path, shards, 1, lm=lm)
+    lm.export(tmp_path / "toy")
+    assert (tmp_path / "toy" / "README.md").read_text() == card.read_text()
+    stored = load_file(tmp_path / "toy" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+
+
+def test_a_model_card_that_is_not_there_is_missed_before_training():
+    with pytest.raises(UnitokError, match=r"model_card: 'none\.md' does not exist"):
+        module(model_card="none.md")

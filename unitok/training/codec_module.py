@@ -23,7 +23,7 @@ __all__ = ["CodecModule"]
 
 
 class CodecModule(L.LightningModule):
-    """Generator and, if `adversarial_weight > 0`, discriminator steps; exports a tokenizer folder at the end."""
+    """Generator and, if `adversarial_weight > 0`, discriminator steps; exported as a tokenizer folder."""
 
     def __init__(
         self,
@@ -40,7 +40,6 @@ class CodecModule(L.LightningModule):
         adversarial_start: int = 0,
         freeze_codes: bool = False,
         init_from: Path | None = None,
-        export_to: Path | None = None,
         name: str = "codec",
     ):
         """Set training up.
@@ -59,7 +58,6 @@ class CodecModule(L.LightningModule):
             adversarial_start: Step at which the discriminators begin.
             freeze_codes: Train the decoder only: encoder and codebooks, hence codes of prepared data, stay as they are.
             init_from: Tokenizer folder to start from.
-            export_to: Folder for the finished tokenizer (card and weights).
             name: Name of the exported tokenizer.
         """
         super().__init__()
@@ -121,12 +119,7 @@ class CodecModule(L.LightningModule):
             group["initial_lr"] = group["lr"]
         return optimizers
 
-    def on_train_end(self) -> None:
-        """Write the tokenizer folder."""
-        if self.hparams["export_to"] is not None and self.trainer.is_global_zero:
-            self.export(Path(self.hparams["export_to"]))
-
-    def export(self, folder: Path) -> None:
+    def export(self, folder: str | Path) -> None:
         """Write the codec as a tokenizer folder that `unitok.tokenizers.load_audio_tokenizer` reads."""
         from unitok.tokenizers import save_tokenizer
         from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -50,6 +50,8 @@ class LMModule(L.LightningModule):
         optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
         schedule: ScheduleConfig = DEFAULT_SCHEDULE,
         ema_decay: float = 0.0,
+        store_as: Literal["float32", "bfloat16", "float16"] = "float32",
+        model_card: Path | None = None,
     ):
         """Build the parts, or take them from a checkpoint folder.
 
@@ -64,11 +66,17 @@ class LMModule(L.LightningModule):
             optimizer: How weights are updated.
             schedule: How the learning rate goes.
             ema_decay: Decay of a moving average of the weights, such as 0.999, used in validation and export; 0: none.
+            store_as: Type of the weights in the exported folder; they are trained in float32 whatever it is.
+            model_card: Markdown file that becomes the README.md of the exported folder; None: what the parts tell.
 
         Raises:
             UnitokError: If settings are missing or contradict each other.
         """
         super().__init__()
+        if model_card is not None and not Path(model_card).is_file():
+            raise UnitokError(
+                f"model.init_args.model_card: '{model_card}' does not exist. Write it, or leave the setting out."
+            )
         self.optimizer_config, self.schedule_config = optimizer, schedule
         if init_from is not None:
             settings = {
@@ -86,6 +94,7 @@ class LMModule(L.LightningModule):
         self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, self.audio_tokenizer.frame_rate_hz)
         names = ("text", "label", "semantic", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
         self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
+        self._store_as, self._model_card = store_as, Path(model_card) if model_card else None
         self._average = WeightAverage(self.lm, ema_decay) if ema_decay else None
         self._n_positions: list[Tensor] = []
         self._clock = time.perf_counter()
@@ -206,11 +215,10 @@ class LMModule(L.LightningModule):
         """Write a checkpoint folder that `unitok.load` reads."""
         with self.averaged_weights() as lm:
             tokenizers = {"text_tokenizer": self.text_tokenizer, "audio_tokenizer": self.audio_tokenizer}
-            notes = {"steps": self.global_step}
-            save_checkpoint(
-                folder,
-                Checkpoint(lm, self.vocabulary, **tokenizers, tasks=self.tasks, name=Path(folder).name, notes=notes),
-            )
+            name, notes = Path(folder).name, {"steps": self.global_step}
+            parts = Checkpoint(lm, self.vocabulary, **tokenizers, tasks=self.tasks, name=name, notes=notes)
+            readme = self._model_card.read_text(encoding="utf-8") if self._model_card else None
+            save_checkpoint(folder, parts, dtype=self._store_as, readme=readme)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the vocabulary's hash and the averaged weights."""
