@@ -32,7 +32,11 @@ def tiny_lm(builder: SequenceBuilder, ar_codebooks: int = 2, *, seed: int = 0, c
             if parameter.ndim == 2:
                 parameter.mul_(12.0)
         for kind in ("audio", "text"):
-            lm.head.weight[builder.vocabulary.end_id(kind)] *= 1.5  # now and then the likeliest: lengths vary
+            end = builder.vocabulary.end_id(kind)
+            if lm.head is None:
+                lm.embedding.weight[end] *= 1.5
+            else:
+                lm.head.weight[torch.searchsorted(lm.slot0_ids, end)] *= 1.5  # now and then the likeliest: lengths vary
     return lm.eval()
 
 
