@@ -59,9 +59,10 @@ def main() -> None:
     model = unitok.load(args.model)
     recognizer = PocketsphinxRecognizer()
     flite = [speak(text, voice) for text, voice in zip(texts, voices, strict=True)]
+    baseline = [recognizer.transcribe(audio) for audio in flite]
     rows = [
-        *codec_rows(model, texts, flite, recognizer),
-        *tts_rows(model, texts, voices, flite, recognizer, args),
+        *codec_rows(model, texts, flite, baseline, recognizer),
+        *tts_rows(model, texts, voices, flite, baseline, recognizer, args),
         asr_row(model, texts, flite, args),
     ]
     table = "\n".join(
@@ -85,7 +86,7 @@ def read_texts(path: Path | None, n: int) -> list[str]:
 
 
 def codec_rows(
-    model: unitok.Model, texts: list[str], flite: list[Audio], recognizer: PocketsphinxRecognizer
+    model: unitok.Model, texts: list[str], flite: list[Audio], baseline: list[str], recognizer: PocketsphinxRecognizer
 ) -> list[Row]:
     """Measure the codec alone: flite through encode and decode."""
     from pystoi import stoi
@@ -100,7 +101,7 @@ def codec_rows(
     speed = seconds / (time.perf_counter() - start)
     mean = sum(scores) / len(scores)
     resynthesised = word_error_rate(texts, [recognizer.transcribe(a) for a in copies])
-    original = word_error_rate(texts, [recognizer.transcribe(a) for a in flite])
+    original = word_error_rate(texts, baseline)
     ratio = resynthesised.value / max(original.value, 1e-9)
     wers = {"wer": resynthesised.value, "flite_wer": original.value, "ratio": ratio}
     threads = f"{torch.get_num_threads()} threads, batch 1"
@@ -116,6 +117,7 @@ def tts_rows(
     texts: list[str],
     voices: list[str],
     flite: list[Audio],
+    baseline: list[str],
     recognizer: PocketsphinxRecognizer,
     args: argparse.Namespace,
 ) -> list[Row]:
@@ -128,7 +130,7 @@ def tts_rows(
     elapsed = time.perf_counter() - start
     for i, audio in enumerate(spoken):
         audio.write(args.out / "audio" / f"tts-{i:03d}.wav")
-    heard, baseline = [recognizer.transcribe(a) for a in spoken], [recognizer.transcribe(a) for a in flite]
+    heard = [recognizer.transcribe(a) for a in spoken]
     (args.out / "tts.tsv").write_text(
         "\n".join(f"{v}\t{t}\t{h}" for v, t, h in zip(voices, texts, heard, strict=True)) + "\n"
     )

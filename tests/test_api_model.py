@@ -76,7 +76,7 @@ def test_the_seed_decides(model):
 
 
 def test_settings_start_from_the_card(model):
-    assert model.request("tts", text="a").sampling == Sampling(temperature=0.8, top_k=50)
+    assert model.request("tts", text="a").sampling == Sampling(temperature=0.6, top_k=30)
     assert model.request("asr", audio=tone()).sampling.greedy
     assert model.request("asr", audio=tone(), temperature=0.7).sampling == Sampling(0.7, 50, 1.0, greedy=False)
     changed = model.request("tts", text="a", top_k=7, per_kind={"audio": {"top_p": 0.5}})

@@ -44,7 +44,7 @@ def test_the_tts_card_means_what_it_says():
         Field("prompt", "audio", optional=True, field="audio", max_seconds=3.0, source="same_speaker"),
     )
     assert task.targets == (Field("speech", "audio", field="audio"),)
-    assert task.generate == GenerateDefaults(temperature=0.8, top_k=50, max_seconds_per_character=0.25)
+    assert task.generate == GenerateDefaults(temperature=0.6, top_k=30, max_seconds_per_character=0.25)
     assert task.lang_field == "lang"
     assert Task.load("s2st").lang_field == "target_lang"
 
