@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unitok.api import Model
     from unitok.generation.engine import OnStep, Progress
 
-__all__ = ["add_model_options", "add_task_options", "load_model", "progress", "values"]
+__all__ = ["PLACEHOLDERS", "add_model_options", "add_task_options", "load_model", "progress", "values"]
 
 PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE"}
 DEFAULT_MODEL = "mini"

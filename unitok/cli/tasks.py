@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unitok.cards import find_card, list_cards, read_card
+from unitok.cli.request import PLACEHOLDERS
 from unitok.errors import CardError
 from unitok.tasks import Field, Task
 
@@ -19,7 +20,6 @@ __all__ = ["add_arguments", "run"]
 
 logger = logging.getLogger(__name__)
 
-PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE"}
 MAX_WIDTH = 100
 
 
