@@ -80,8 +80,8 @@ def test_settings_start_from_the_card(model):
     assert model.request("asr", audio=tone()).sampling.greedy
     assert model.request("asr", audio=tone(), temperature=0.7).sampling == Sampling(0.7, 50, 1.0, greedy=False)
     changed = model.request("tts", text="a", top_k=7, per_kind={"audio": {"top_p": 0.5}})
-    assert changed.sampling == Sampling(0.8, 7, 1.0)
-    assert changed.per_kind == {"audio": Sampling(0.8, 7, 0.5)}
+    assert changed.sampling == Sampling(0.6, 7, 1.0)
+    assert changed.per_kind == {"audio": Sampling(0.6, 7, 0.5)}
 
 
 def test_the_only_language_is_the_default():
