@@ -105,6 +105,25 @@ def test_embedding_is_the_sum_over_slots_and_empty_adds_exactly_nothing():
     assert torch.equal(lm.embed(tokens), before)
 
 
+def test_placed_codes_lie_as_the_vectors_of_the_codec_do():
+    lm, before = toy_lm(2), toy_lm(2).embedding.weight.detach().clone()
+    vectors = [torch.randn(size, 3) * 10.0**-k + 5.0 for k, size in enumerate(CODEBOOK_SIZES)]
+    lm.place_codes(vectors, VOCABULARY)
+    weight = lm.embedding.weight.detach()
+    placed = [weight[VOCABULARY.ids_of(f"audio.{k}")] for k in range(K)]
+    distances = [(torch.cdist(codes, codes), torch.cdist(v, v)) for codes, v in zip(placed, vectors, strict=True)]
+    scale = distances[0][0].max() / distances[0][1].max()
+    for ours, theirs in distances:
+        torch.testing.assert_close(ours, theirs * scale, rtol=1e-3, atol=1e-5)
+    frame = torch.stack([codes.square().mean() for codes in placed]).sum().sqrt()
+    torch.testing.assert_close(frame, torch.tensor(0.02 * K**0.5))
+    others = torch.ones(len(weight), dtype=torch.bool)
+    others[torch.cat([VOCABULARY.ids_of(f"audio.{k}") for k in range(K)])] = False
+    assert torch.equal(weight[others], before[others])
+    with pytest.raises(ValueError, match=f"vectors are of 1 codebooks, the model has {K}"):
+        lm.place_codes(vectors[:1], VOCABULARY)
+
+
 @pytest.mark.parametrize("tie_embeddings", [False, True])
 def test_training_never_moves_or_predicts_empty(tie_embeddings):
     lm = toy_lm(2, tie_embeddings=tie_embeddings)

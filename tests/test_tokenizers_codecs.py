@@ -289,6 +289,21 @@ def test_fewer_codebooks_are_the_first_ones(tokenizer):
         tokenizer.set_codebooks(9)
 
 
+@torch.no_grad()
+def test_a_latent_is_the_sum_of_the_vectors_of_its_codes(tokenizer):
+    tokenizer.set_codebooks(3)
+    codes = torch.randint(tokenizer.codebook_size, (3, 7))
+    if isinstance(tokenizer, DacTokenizer):
+        latents = tokenizer._dac.quantizer.from_codes(codes[None])[0][0]
+    else:
+        latents = tokenizer._dequantize(codes)
+    vectors = tokenizer.codebook_vectors()
+    assert [len(codebook) for codebook in vectors] == [tokenizer.codebook_size] * 3
+    summed = sum(codebook[row] for codebook, row in zip(vectors, codes, strict=True))
+    # A bias of each level of DAC is part of its vectors.
+    torch.testing.assert_close(summed.T, latents)
+
+
 def test_no_gradient_is_kept_and_codes_can_index(tokenizer):
     encoded = tokenizer.encode(noise(1, tokenizer.channels, 800), RATE)
     assert encoded.codes.dtype == torch.int64

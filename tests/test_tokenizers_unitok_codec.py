@@ -75,6 +75,13 @@ def test_fewer_codebooks_are_the_first_ones(tokenizer: UnitokCodecTokenizer) -> 
     assert tokenizer.decode(whole[:, :2]).shape == (1, 1, 400)
 
 
+def test_a_latent_is_the_sum_of_the_vectors_of_its_codes(tokenizer: UnitokCodecTokenizer) -> None:
+    codes = torch.randint(tokenizer.codebook_size, (tokenizer.n_codebooks, 7))
+    summed = sum(codebook[row] for codebook, row in zip(tokenizer.codebook_vectors(), codes, strict=True))
+    latents = tokenizer.model.quantizer.decode(codes[None])[0]
+    torch.testing.assert_close(summed, latents if latents.shape == summed.shape else latents.T)
+
+
 def test_a_better_decoder_keeps_the_fingerprint_and_another_encoder_does_not(tokenizer: UnitokCodecTokenizer) -> None:
     before = tokenizer.fingerprint
     torch.nn.init.normal_(tokenizer.model.decoder.head.weight)

@@ -50,6 +50,15 @@ def test_what_is_exported_is_what_was_trained_average_and_all(shards, tmp_path):
     assert any(not torch.equal(exported[name], raw[name]) for name in exported)
 
 
+def test_a_new_model_begins_with_the_codes_of_its_codec():
+    lm = module()
+    ids = torch.cat([lm.vocabulary.ids_of(f"audio.{k}") for k in range(2)])
+    vectors = torch.cat([v - v.mean(dim=0) for v in lm.audio_tokenizer.codebook_vectors()[:2]])
+    ours = torch.pdist(lm.lm.embedding.weight.detach()[ids])
+    theirs = torch.pdist(vectors)
+    torch.testing.assert_close(ours / ours.max(), theirs / theirs.max(), rtol=1e-3, atol=1e-5)
+
+
 def test_fine_tuning_keeps_ids_and_weights_and_adds_tasks_and_languages(shards, tmp_path):
     lm = module()
     lm.export(tmp_path / "model")

@@ -108,6 +108,10 @@ class ToyAudioTokenizer(CodecTokenizer):
         sign = 1 - 2 * (torch.arange(self.hop) // half_period % 2)
         return (level[:, None] / self._levels * sign).flatten()[None].float()
 
+    def _vectors(self, k: int) -> Tensor:
+        digits = torch.arange(self.codebook_size, dtype=torch.float32)
+        return (digits * self._digits()[k])[:, None]
+
 
 class ToyTextTokenizer:
     """One id for each character of a small alphabet; id 0 stands for every other character."""

@@ -13,6 +13,9 @@ Letters: B batch, S positions, T frames, K codebooks, Kc AR codebooks, V vocabul
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +25,7 @@ from unitok.model.config import LMConfig
 from unitok.model.local import LocalStage, LocalTransformer
 from unitok.model.losses import NO_LABEL, LMOutput, LossTally, frame_rows
 from unitok.model.refiner import Refiner
-from unitok.model.transformer import Transformer, initialize
+from unitok.model.transformer import INIT_STD, Transformer, initialize
 from unitok.sequence import SequenceBatch
 from unitok.vocabulary import Vocabulary, kind_index
 
@@ -67,6 +70,28 @@ class UnitokLM(nn.Module):
         # A bag sums without ever holding [B, S, K, D], and leaves `<empty>` out whatever its row may hold.
         embeds = F.embedding_bag(tokens.flatten(0, 1), self.embedding.weight, mode="sum", padding_idx=self.empty_id)
         return embeds.unflatten(0, (B, S))
+
+    @torch.no_grad()
+    def place_codes(self, vectors: Sequence[Tensor], vocabulary: Vocabulary) -> None:
+        """Begin with embeddings of codes that lie as the codec's own vectors do: alike where codes sound alike.
+
+        Args:
+            vectors: Of each codebook, K times `[Vk, width]`; a random rotation takes them from their width to D.
+            vocabulary: Where the codes are.
+
+        Raises:
+            ValueError: If they are not of as many codebooks as the model has.
+        """
+        if len(vectors) != self.n_codebooks:
+            raise ValueError(f"vectors are of {len(vectors)} codebooks, the model has {self.n_codebooks}.")
+        weight = self.embedding.weight
+        centred = [codebook - codebook.mean(dim=0) for codebook in vectors]
+        rotation = nn.init.orthogonal_(torch.empty(vectors[0].shape[1], weight.shape[1]))
+        placed = [codebook @ rotation for codebook in centred]
+        # A frame, the sum of K embeddings, keeps the size it has with those that `initialize` draws.
+        size = torch.stack([codebook.square().mean() for codebook in placed]).sum().sqrt()
+        for k, codebook in enumerate(placed):
+            weight[vocabulary.ids_of(f"audio.{k}")] = (codebook * INIT_STD * math.sqrt(len(placed)) / size).to(weight)
 
     def coarse(self, tokens: Tensor, frame_mask: Tensor) -> Tensor:
         """Return tokens `[B, S, K]` as the global stage takes them: target frames keep codebooks below Kc only."""

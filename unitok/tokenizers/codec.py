@@ -76,6 +76,14 @@ class CodecTokenizer(ABC):
             target[:, : row.shape[-1]] = row
         return EncodedAudio(out, frames)
 
+    def codebook_vectors(self) -> list[Tensor]:
+        """Return the vectors that the codes of each codebook in use stand for, K times `[V, width]`.
+
+        A frame's latent is the sum of its codes' vectors: they all lie in one space.
+        """
+        with torch.no_grad():
+            return [self._vectors(k).float().cpu() for k in range(self.n_codebooks)]
+
     @torch.no_grad()
     def decode(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Turn codes into audio.
@@ -156,6 +164,10 @@ class CodecTokenizer(ABC):
     @abstractmethod
     def _decode_row(self, codes: Tensor) -> Tensor:
         """Turn codes `[K, T]` into `[C, N]` with `N <= n_samples(T)`."""
+
+    @abstractmethod
+    def _vectors(self, k: int) -> Tensor:
+        """Return the vectors of codebook k, `[V, width]`."""
 
     def _rows(self, wav: Tensor, sample_rate_hz: int, lengths: Tensor | None) -> list[Tensor]:
         if not isinstance(wav, Tensor) or wav.ndim != 3 or not wav.is_floating_point():

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -68,6 +69,11 @@ class DacTokenizer(PublishedCodec):
             return self._dac.decode(self._dac.quantizer.from_codes(piece[None].to(self.device))[0])[0]
 
         return chunked(codes, network, steps=(1, self.hop), chunk=self._chunk_frames, context=self.decoder_reach)
+
+    def _vectors(self, k: int) -> Tensor:
+        quantizer = self._dac.quantizer.quantizers[k]
+        codes = torch.arange(self.codebook_size, device=self.device)[None]
+        return quantizer.out_proj(quantizer.decode_code(codes))[0].T
 
 
 def build(settings: DacSettings) -> Any:

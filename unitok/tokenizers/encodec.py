@@ -118,6 +118,11 @@ class EncodecTokenizer(PublishedCodec):
         total = self.n_samples(codes.shape[-1])
         return overlap_add(segments, total, self.settings.segment_stride)
 
+    def _vectors(self, k: int) -> Tensor:
+        return (
+            self._encodec.quantizer.vq.layers[k].decode(torch.arange(self.codebook_size, device=self.device)[None])[0].T
+        )
+
     def _segments(self, n_samples: int) -> Iterator[tuple[int, int]]:
         """Yield where the segments start and stop; all but the last are whole."""
         length, stride = self.settings.segment_length, self.settings.segment_stride

@@ -114,6 +114,9 @@ class UnitokCodecTokenizer(CodecTokenizer):
         step = self.model.config.frame_length
         return self._chunked(codes[None].to(self.device), self.model.decode, (1, step)).clamp(-1, 1)
 
+    def _vectors(self, k: int) -> Tensor:
+        return self.model.quantizer.codebooks[k].vectors  # type: ignore[return-value]
+
     def _chunked(self, x: Tensor, network: Any, steps: tuple[int, int]) -> Tensor:
         reach = self.model.config.context_frames
         chunk = round(CHUNK_SECONDS * self.frame_rate_hz)

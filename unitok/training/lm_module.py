@@ -23,6 +23,7 @@ from unitok.model.transformer import Block
 from unitok.sequence import SequenceBatch
 from unitok.tasks import SequenceBuilder, Task
 from unitok.tokenizers import AudioTokenizer, TextTokenizer, load_audio_tokenizer, load_text_tokenizer
+from unitok.tokenizers.codec import CodecTokenizer
 from unitok.training.ema import WeightAverage
 from unitok.training.meter import LossMeter
 from unitok.training.optimizers import OptimizerConfig, build_optimizer
@@ -47,6 +48,7 @@ class LMModule(L.LightningModule):
         langs: list[str] | None = None,
         init_from: str | None = None,
         n_codebooks: int | None = None,
+        place_codes: bool = True,
         optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
         schedule: ScheduleConfig = DEFAULT_SCHEDULE,
         ema_decay: float = 0.0,
@@ -63,6 +65,8 @@ class LMModule(L.LightningModule):
             langs: Languages, whose tokens stand in front of the conditions; with `init_from`, languages to add.
             init_from: Checkpoint folder to go on from (fine-tuning): weights, vocabulary, tokenizers and tasks.
             n_codebooks: Codebooks K of the codec to model; None: all.
+            place_codes: Begin with embeddings of codes that lie as the codec's own vectors do, instead of random ones;
+                a codec that does not tell its vectors gets random ones.
             optimizer: How weights are updated.
             schedule: How the learning rate goes.
             ema_decay: Decay of a moving average of the weights, such as 0.999, used in validation and export; 0: none.
@@ -88,6 +92,8 @@ class LMModule(L.LightningModule):
             parts = _continued(Path(init_from), settings, tasks or [], langs or [])
         else:
             parts = _begun(lm, text_tokenizer, audio_tokenizer, tasks or [], langs or [], n_codebooks)
+            if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
+                parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, dict(parts.tasks)
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
         self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
