@@ -1,6 +1,7 @@
 """Measure what a checkpoint can do with tools unitok did not train.
 
-Speech by pocketsphinx beside flite itself, ASR by word error rate, the codec by STOI and pocketsphinx.
+Speech by pocketsphinx beside flite itself and by whose voice is heard, ASR by word error rate, the codec by STOI and
+pocketsphinx.
 
     python benchmarks/mini_quality.py --model mini --out out/quality
 
@@ -25,8 +26,11 @@ from unitok.data.synth.grammar import Grammar
 from unitok.data.synth.voices import FLITE_VOICES, speak
 from unitok.evaluation.recognizer import PocketsphinxRecognizer
 from unitok.evaluation.text import ErrorRate, character_error_rate, normalize, word_error_rate
+from unitok.evaluation.voices import VoiceCheck
 
 EVALUATION_SEED = 20261123
+VOICE_SENTENCES = 20
+"""Held-out sentences that each voice is known by, and that prompts are taken from."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,12 @@ def main() -> None:
     print(table)
 
 
-def read_texts(path: Path | None, n: int) -> list[str]:
+def read_texts(path: Path | None, n: int, seed: int = EVALUATION_SEED) -> list[str]:
     """Return the sentences to measure on."""
     if path is not None:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()][:n]
     grammar = Grammar.load()
-    return [grammar.sentence(EVALUATION_SEED, i, "held_out") for i in range(n)]
+    return [grammar.sentence(seed, i, "held_out") for i in range(n)]
 
 
 def codec_rows(
@@ -134,6 +138,8 @@ def tts_rows(
     (args.out / "tts.tsv").write_text(
         "\n".join(f"{v}\t{t}\t{h}" for v, t, h in zip(voices, texts, heard, strict=True)) + "\n"
     )
+    seen = {voice: [speak(text, voice) for text in read_texts(None, VOICE_SENTENCES, seed=1)] for voice in FLITE_VOICES}
+    check = VoiceCheck(seen)
     ours, theirs = word_error_rate(texts, heard), word_error_rate(texts, baseline)
     ratio = ours.value / max(theirs.value, 1e-9)
     durations = [a.duration_s / f.duration_s for a, f in zip(spoken, flite, strict=True)]
@@ -145,6 +151,13 @@ def tts_rows(
         Row(
             "tts: duration / flite's", f"{duration:.2f}", "from {:.2f} to {:.2f}".format(*extremes), {"mean": duration}
         ),
+        Row(
+            "tts: the voice asked for by name is heard",
+            f"{100 * check.accuracy(spoken, voices):.0f} %",
+            f"flite itself {100 * check.accuracy(flite, voices):.0f} %; by chance {100 / len(FLITE_VOICES):.0f} %",
+            {"accuracy": check.accuracy(spoken, voices)},
+        ),
+        prompted_row(model, texts, voices, seen, check, recognizer, args),
         Row("tts: speed", f"{speed:.2f}x real time", threads, {"realtime": speed}),
     ]
     for voice in FLITE_VOICES:
@@ -161,6 +174,32 @@ def tts_rows(
             )
         )
     return rows
+
+
+def prompted_row(
+    model: unitok.Model,
+    texts: list[str],
+    voices: list[str],
+    seen: dict[str, list[Audio]],
+    check: VoiceCheck,
+    recognizer: PocketsphinxRecognizer,
+    args: argparse.Namespace,
+) -> Row:
+    """Measure speech whose voice is given by an utterance that the model was not trained on."""
+    prompts = [seen[voice][i % VOICE_SENTENCES] for i, voice in enumerate(voices)]
+    requests = [{"task": "tts", "text": t, "prompt": p} for t, p in zip(texts, prompts, strict=True)]
+    spoken: list[Audio] = []
+    for i in range(0, len(requests), args.batch_size):
+        spoken += model.generate_batch(requests[i : i + args.batch_size], seed=0)
+    accuracy = check.accuracy(spoken, voices)
+    rate = word_error_rate(texts, [recognizer.transcribe(a) for a in spoken])
+    seconds = sum(p.duration_s for p in prompts) / len(prompts)
+    return Row(
+        "tts: the voice of an audio prompt is heard",
+        f"{100 * accuracy:.0f} %",
+        f"prompts of {seconds:.1f} s; pocketsphinx WER {rate}",
+        {"accuracy": accuracy, "wer": rate.value},
+    )
 
 
 def asr_row(model: unitok.Model, texts: list[str], flite: list[Audio], args: argparse.Namespace) -> Row:
