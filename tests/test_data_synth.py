@@ -6,8 +6,9 @@ from itertools import islice
 
 import pytest
 
-from unitok.data.synth.corpus import SpeechCorpus, write_corpus
+from unitok.data.synth.corpus import write_corpus
 from unitok.data.synth.grammar import Grammar, is_held_out, number_words, plural, with_article
+from unitok.data.synth.speech import SpeechCorpus
 from unitok.data.synth.voices import VoiceStyle, speak
 from unitok.errors import DataError, MissingDependencyError
 

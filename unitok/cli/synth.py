@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the corpus and print what it holds."""
-    from unitok.data.synth.corpus import SpeechCorpus, write_corpus
+    from unitok.data.synth.corpus import write_corpus
+    from unitok.data.synth.speech import SpeechCorpus
 
     corpus = SpeechCorpus(args.seed, args.split, tuple(args.voices.split(",")), args.rate, args.pitch, args.words)
 

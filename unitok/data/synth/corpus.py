@@ -1,69 +1,70 @@
-"""Write the procedural speech corpus: audio files, `manifest.jsonl`, and `corpus.json`, how to make it again."""
+"""Write a procedural corpus: audio files, `manifest.jsonl`, and `corpus.json`, how to make it again."""
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from unitok.data.synth.grammar import Grammar, Split
-from unitok.data.synth.voices import FLITE_VOICES, VoiceStyle, speak
+from unitok.audio import Audio
 from unitok.errors import DataError
 
-__all__ = ["SpeechCorpus", "write_corpus"]
+__all__ = ["Corpus", "Item", "write_corpus"]
 
 
-@dataclass(frozen=True)
-class SpeechCorpus:
-    """What a speech corpus is made of; utterance i is a function of these settings and i alone."""
+class Item(NamedTuple):
+    """One row of a manifest, before its audio is written."""
 
-    seed: int = 0
-    """Seed of sentences, voices and styles."""
-    split: Split = "train"
-    """`train` or `held_out`: the two never share a sentence."""
-    voices: Sequence[str] = field(default=FLITE_VOICES)
-    """Voices, drawn with equal weight."""
-    rate_range: tuple[float, float] = (1.0, 1.0)
-    """Bounds of the speed, relative to the voice's own."""
-    pitch_range: tuple[float, float] = (1.0, 1.0)
-    """Bounds of the pitch, relative to the voice's own."""
-    words: str | None = None
-    """Word file of the grammar; default: the English one."""
+    audio: dict[str, Audio]
+    """Manifest field -> audio; one of them is `audio`, the item's own, whose length counts."""
+    fields: dict[str, Any]
+    """The other fields."""
 
-    def utterance(self, index: int, grammar: Grammar) -> tuple[str, str, VoiceStyle]:
-        """Return text, voice and style of utterance `index`."""
-        rng = random.Random(f"{self.seed}/{index}/{self.split}/style")
-        style = VoiceStyle(rate=rng.uniform(*self.rate_range), pitch=rng.uniform(*self.pitch_range))
-        return grammar.sentence(self.seed, index, self.split), rng.choice(list(self.voices)), style
+
+class Corpus(Protocol):
+    """A frozen dataclass of settings, of which and of its number each item is a function."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of all that is drawn."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """`train` or `held_out`."""
+        ...
+
+    def item(self, index: int) -> Item:
+        """Make item `index`."""
+        ...
 
 
 def write_corpus(
     out: Path,
-    corpus: SpeechCorpus,
+    corpus: Corpus,
     *,
     hours: float | None = None,
     utterances: int | None = None,
     workers: int = 2,
     on_progress: Callable[[int, float], None] | None = None,
 ) -> tuple[int, float]:
-    """Speak sentences until there are `hours` of audio or `utterances` of them.
+    """Make items until there are `hours` of audio or `utterances` of them.
 
     Goes on where an interrupted run stopped: the manifest is written as audio is finished, and its rows are kept.
 
     Args:
-        out: Folder; gets `audio/*.wav` (16 kHz, mono, 16 bit), `manifest.jsonl` and `corpus.json`.
-        corpus: What to speak.
+        out: Folder; gets `audio/*.wav` (16 bit), `manifest.jsonl` and `corpus.json`.
+        corpus: What to make.
         hours: Length to reach, in hours.
-        utterances: Number to reach; one of the two must be given.
-        workers: Synthesisers that run at once.
-        on_progress: Called with the utterances and seconds so far.
+        utterances: Number of items to reach; one of the two must be given.
+        workers: Items made at once.
+        on_progress: Called with the items and seconds so far.
 
     Returns:
-        Utterances and seconds of audio in the folder.
+        Items and seconds of audio in the folder.
 
     Raises:
         DataError: If no length is given, or the folder holds a corpus made with other settings.
@@ -72,16 +73,17 @@ def write_corpus(
         raise DataError("Say how much to synthesise: either hours or utterances (--hours H or --utterances N).")
     (out / "audio").mkdir(parents=True, exist_ok=True)
     _check_settings(out / "corpus.json", corpus)
-    manifest, grammar = out / "manifest.jsonl", Grammar.load(corpus.words)
+    manifest = out / "manifest.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
     count, seconds = len(rows), sum(row["seconds"] for row in rows)
 
-    def render(index: int) -> dict[str, Any]:
-        text, voice, style = corpus.utterance(index, grammar)
-        name, audio = f"audio/{corpus.split}-{corpus.seed}-{index:07d}.wav", speak(text, voice, style)
-        audio.write(out / name)
-        row = {"id": Path(name).stem, "audio": name, "text": text, "speaker": voice, "lang": "en"}
-        return row | {"seconds": round(audio.duration_s, 4)}
+    def make(index: int) -> dict[str, Any]:
+        item, name = corpus.item(index), f"{corpus.split}-{corpus.seed}-{index:07d}"
+        row: dict[str, Any] = {"id": name}
+        for field, audio in item.audio.items():
+            row[field] = f"audio/{name}.wav" if field == "audio" else f"audio/{name}.{field}.wav"
+            audio.write(out / row[field])
+        return row | item.fields | {"seconds": round(item.audio["audio"].duration_s, 4)}
 
     def enough() -> bool:
         return count >= utterances if utterances is not None else seconds >= (hours or 0) * 3600
@@ -89,10 +91,10 @@ def write_corpus(
     with ThreadPoolExecutor(workers) as pool, manifest.open("a") as sink:
         while not enough():
             batch = 16 * workers if utterances is None else min(16 * workers, utterances - count)
-            for row in pool.map(render, range(count, count + batch)):
+            for row in pool.map(make, range(count, count + batch)):
                 if enough():
                     break
-                sink.write(json.dumps(row) + "\n")
+                sink.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count, seconds = count + 1, seconds + row["seconds"]
             sink.flush()
             if on_progress:
@@ -100,8 +102,8 @@ def write_corpus(
     return count, seconds
 
 
-def _check_settings(path: Path, corpus: SpeechCorpus) -> None:
-    settings = json.loads(json.dumps(asdict(corpus)))
+def _check_settings(path: Path, corpus: Corpus) -> None:
+    settings = json.loads(json.dumps({"corpus": type(corpus).__name__, **asdict(corpus)}))  # type: ignore[call-overload]
     if path.exists():
         stored = json.loads(path.read_text())
         changed = [key for key in settings if stored.get(key) != settings[key]]
