@@ -1,5 +1,6 @@
 """Examples of tasks: which records fit, what prompts are taken, what is left out, and all of it the same every time."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -111,6 +112,18 @@ def test_a_continuation_gets_the_start_and_the_target_the_rest(reader, builder):
     assert len(sequence) <= examples.lengths[1]
     dropped = TaskExamples(reader, task_with(start | {"optional": True}), builder, optional_dropout=1.0)
     assert torch.equal(dropped.sequence(1, rng(0)).split()["speech"], whole)
+
+
+def test_guided_conditions_are_left_out_together_and_are_needed_otherwise(reader, builder):
+    card = Task.load("tts")
+    text = dataclasses.replace(card.conditions[0], guided=True)
+    card = dataclasses.replace(card, conditions=(text, *card.conditions[1:]))
+    examples = TaskExamples(reader, card, builder, optional_dropout=0.3)
+    names = [{s.name for s in examples.sequence(i % len(examples), rng(i)).segments} for i in range(400)]
+    assert 0.2 < sum("text" not in each for each in names) / 400 < 0.4
+    with pytest.raises(DataError, match="needs condition 'text'"):
+        builder.build(card, {}, targets=False)
+    assert len(builder.build(card, {}, targets=False, unguided=True)) == 2
 
 
 def test_optional_conditions_are_left_out_as_often_as_asked_and_the_same_each_time(reader, builder):

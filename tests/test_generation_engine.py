@@ -89,15 +89,22 @@ def slow_generate(lm: UnitokLM, one: GenerationRequest) -> torch.Tensor:
     """Return what the engine should: the whole sequence goes through the model anew for every id, no cache."""
     generator = torch.Generator().manual_seed(one.seed)
     rows = [row.tolist() for row in one.prompt.tokens]
-    prefix = torch.tensor([[True] * len(rows)])
+    n_prompt = len(rows)
     K, Kc = N_CODEBOOKS, lm.config.ar_codebooks
 
-    def states() -> torch.Tensor:
-        mask = torch.zeros(1, len(rows), dtype=torch.bool)
-        mask[:, : prefix.shape[1]] = True
-        tokens, frame_mask = torch.tensor([rows]), torch.zeros(1, len(rows), dtype=torch.bool)
-        frame_mask[:, sum(frames_of, [])] = True
+    def states(prompt: TokenSequence = one.prompt) -> torch.Tensor:
+        tokens = torch.tensor([prompt.tokens.tolist() + rows[n_prompt:]])
+        mask, frame_mask = torch.zeros(2, 1, tokens.shape[1], dtype=torch.bool)
+        mask[:, : len(prompt)] = True
+        frame_mask[:, [i + len(prompt) - n_prompt for i in sum(frames_of, [])]] = True
         return lm.hidden(lm.coarse(tokens, frame_mask), mask)[0]
+
+    def guided(logits_of) -> torch.Tensor:
+        own = logits_of(states()[-1]).log_softmax(-1)
+        if one.unguided is None:
+            return own
+        without = logits_of(states(one.unguided)[-1]).log_softmax(-1)
+        return torch.where(own.isfinite(), without + one.guidance * (own - without), own)
 
     def draw(logits: torch.Tensor) -> int:
         return int(sample(filter_logits(logits[None], *one.sampling.filters), [generator]))
@@ -110,18 +117,17 @@ def slow_generate(lm: UnitokLM, one: GenerationRequest) -> torch.Tensor:
         content = VOCABULARY.ids_of({"audio": "audio.0"}.get(target.kind, target.kind)).tolist()
         frames: list[int] = []
         for n in range(limit + 1):
-            state = states()[-1]
             legal = (content if n < limit else []) + (
                 [VOCABULARY.end_id(target.kind)] if n >= (target.kind != "text") else []
             )
             logits = torch.full((VOCABULARY.size,), -torch.inf)
-            logits[legal] = lm.slot0_logits(state)[legal]
+            logits[legal] = guided(lm.slot0_logits)[legal]
             row = [draw(logits)] + [0] * (K - 1)
             if row[0] == VOCABULARY.end_id(target.kind):
                 rows.append(row)
                 break
             for k in range(1, Kc if is_audio else 1):
-                logits = lm.local_logits(state[None], torch.tensor([row[: Kc - 1]]))[k - 1][0]
+                logits = guided(lambda state: lm.local_logits(state[None], torch.tensor([row[: Kc - 1]]))[k - 1][0])  # noqa: B023
                 row[k] = int(VOCABULARY.ids_of(f"audio.{k}")[draw(logits)])
             frames.append(len(rows))
             rows.append(row)
@@ -145,6 +151,45 @@ def test_cached_generation_equals_a_slow_uncached_reference(ar_codebooks, prefix
     requests = [one for one in mixed(40) if not one.per_kind]
     for result, one in zip(Engine(lm, VOCABULARY).generate(requests), requests, strict=True):
         assert result.sequence.tokens.tolist() == slow_generate(lm, one).tolist()
+
+
+def guided(one: GenerationRequest, guidance: float) -> GenerationRequest:
+    """Return the request guided by all its conditions."""
+    values = {segment.name: None for segment in one.prompt.segments if segment.role == "condition"}
+    card = dataclasses.replace(
+        one.task, conditions=tuple(dataclasses.replace(c, optional=True) for c in one.task.conditions)
+    )
+    unguided = BUILDER.build(card, values, targets=False)
+    return dataclasses.replace(one, guidance=guidance, unguided=unguided)
+
+
+@pytest.mark.parametrize("ar_codebooks", [1, 2, N_CODEBOOKS])
+@torch.inference_mode()
+def test_guided_rows_among_others_equal_the_slow_reference(ar_codebooks):
+    lm = tiny_lm(BUILDER, ar_codebooks, seed=7)
+    plain = [one for one in mixed(40) if not one.per_kind]
+    requests = [guided(one, 0.5 + i) if i % 2 else one for i, one in enumerate(plain)]
+    results = Engine(lm, VOCABULARY).generate(requests)
+    for result, one in zip(results, requests, strict=True):
+        assert result.sequence.tokens.tolist() == slow_generate(lm, one).tolist()
+    assert tokens_of(results) != tokens_of(Engine(lm, VOCABULARY).generate(plain))
+
+
+def test_no_guidance_is_guidance_by_1_and_full_neglect_is_0():
+    engine, one = Engine(tiny_lm(BUILDER, 2, seed=3), VOCABULARY), request("tts", 1)
+    plain, off, ignored = engine.generate([one, guided(one, 1.0), guided(one, 0.0)])
+    assert tokens_of([off]) == tokens_of([plain])
+    unguided = dataclasses.replace(one, prompt=guided(one, 1.0).unguided)
+    [without] = engine.generate([unguided])
+    ours, theirs, others = (result.sequence.codes("speech")[:2] for result in (ignored, without, plain))
+    assert torch.equal(ours, theirs)  # of the AR codebooks: the refiner always sees all conditions
+    assert not torch.equal(ours, others)
+
+
+@pytest.mark.parametrize("guidance", [-1.0, float("inf"), float("nan")])
+def test_guidance_out_of_range_is_refused(guidance):
+    with pytest.raises(GenerationError, match=r"guidance is .*; it must be 0 or more: 1 is off"):
+        guided(request("tts"), guidance)
 
 
 @pytest.mark.parametrize("ar_codebooks", [1, 3, N_CODEBOOKS])

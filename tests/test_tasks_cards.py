@@ -39,7 +39,7 @@ def test_the_named_tasks_ship():
 def test_the_tts_card_means_what_it_says():
     task = Task.load("tts")
     assert task.conditions == (
-        Field("text", "text"),
+        Field("text", "text", guided=True),
         Field("voice", "label", optional=True, field="speaker"),
         Field("prompt", "audio", optional=True, field="audio", max_seconds=3.0, source="same_speaker"),
     )
@@ -123,7 +123,7 @@ def problems(**changes) -> list[str]:
         ),
         (
             {"generate": {"temprature": 1}},
-            "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: greedy, max_characters, "
+            "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: greedy, guidance, max_characters, "
             "max_seconds, max_seconds_per_character, max_text_tokens, temperature, top_k, top_p.",
         ),
         ({"generate": {"top_p": 1.5}}, "generate.top_p: is 1.5, allowed: more than 0, at most 1."),

@@ -162,6 +162,7 @@ class Model:
         top_k: int | None = None,
         top_p: float | None = None,
         greedy: bool | None = None,
+        guidance: float | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
         per_kind: Mapping[str, Mapping[str, Any]] | None = None,
@@ -177,6 +178,7 @@ class Model:
             top_k: Draw from the k likeliest ids; 0 means all.
             top_p: Draw from the likeliest ids that hold this much probability.
             greedy: Take the likeliest id at every step.
+            guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
             per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
@@ -192,8 +194,15 @@ class Model:
         if not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
             raise GenerationError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
         given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "greedy": greedy}
+        encoded, spoken = self._encoded(card, conditions), self._lang(lang)
+        prompt = self.builder.build(card, encoded, lang=spoken, targets=False)
+        guidance, unguided = self._guidance(card, guidance), None
+        if guidance != 1:
+            unguided = self.builder.build(card, encoded, lang=spoken, targets=False, unguided=True)
         return GenerationRequest(
-            prompt=self._build(card, conditions, lang, targets=False),
+            prompt=prompt,
+            guidance=guidance,
+            unguided=unguided,
             task=card,
             sampling=sampling(card, given),
             per_kind=sampling_per_kind(card, given, per_kind or {}),
@@ -281,6 +290,17 @@ class Model:
                 f"It can do: {', '.join(self.tasks)}."
             )
         return self.tasks[name]
+
+    def _guidance(self, task: Task, given: float | None) -> float:
+        """Return how strongly to guide: what was asked for, or the card's."""
+        if given is not None and not isinstance(given, (int, float)):
+            raise GenerationError(f"guidance is {given!r}; it must be a number: 1 is off, 1.5 to 3 are usual.")
+        if given not in (None, 1) and not any(field.guided for field in task.conditions):
+            raise GenerationError(
+                f"task '{task.name}' cannot be guided: none of its conditions is 'guided' in the model's card. "
+                "Leave guidance out."
+            )
+        return task.generate.guidance if given is None else given
 
     def _lang(self, lang: str | None) -> str | None:
         names = self.vocabulary.lang_names

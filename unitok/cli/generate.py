@@ -22,7 +22,7 @@ __all__ = ["add_arguments", "describe", "run", "write_targets"]
 
 logger = logging.getLogger("unitok")
 
-SETTINGS = ("lang", "seed", "temperature", "top_k", "top_p", "greedy", "max_seconds", "max_text_tokens")
+SETTINGS = ("lang", "seed", "temperature", "top_k", "top_p", "greedy", "guidance", "max_seconds", "max_text_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest ids; 0 means all")
     how.add_argument("--top-p", type=float, metavar="X", help="draw from the likeliest ids that hold this probability")
     how.add_argument("--greedy", action="store_true", default=None, help="take the likeliest id at every step")
+    how.add_argument(
+        "--guidance", type=float, metavar="X", help="follow the conditions more closely than 1, which is off"
+    )
     how.add_argument("--max-seconds", type=float, metavar="S", help="longest audio made")
     how.add_argument("--max-text-tokens", type=int, metavar="N", help="longest text made")
     how.add_argument(

@@ -140,7 +140,8 @@ class RecordDataModule(L.LightningDataModule):
                 of the model alike.
             batching: How batches are filled.
             epoch_size: Examples in an epoch. None: as many as there are.
-            optional_dropout: Probability that an optional condition is left out of an example.
+            optional_dropout: Probability that an optional condition is left out of an example, and that all guided
+                ones are.
             num_workers: Processes that build batches in the background; the order of batches does not depend on it.
             seed: Of orders, prompts and left-out conditions.
             cache_mb: Codes kept in memory per reader, in MB.

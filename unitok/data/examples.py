@@ -46,7 +46,7 @@ class TaskExamples:
             reader: The records.
             task: The task.
             builder: Makes the sequences.
-            optional_dropout: Probability that an optional condition is left out.
+            optional_dropout: Probability that an optional condition is left out, and that all guided ones are.
             without: Names of optional conditions that are always left out.
             longest: Longest sequence used, in positions.
 
@@ -90,7 +90,8 @@ class TaskExamples:
         if starts:
             values = cut_starts(replace(self.task, conditions=tuple(starts)), values, self.builder.frame_rate_hz)
         lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
-        return self.builder.build(self.task, values, lang=lang)
+        unguided = any(f.guided for f in self.fields) and rng.random() < self.optional_dropout
+        return self.builder.build(self.task, values, lang=lang, unguided=unguided)
 
     @property
     def _has_langs(self) -> bool:

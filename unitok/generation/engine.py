@@ -4,6 +4,9 @@
     c c c … </audio>   one global step a position; per frame one local step for each further AR codebook
     refinement         codebooks Kc … K-1 of all frames at once, when every row is done
 
+A guided row has a shadow: the same target after a prompt without the guided conditions. Both go through the model, and
+ids are drawn from logits beyond the row's own, away from its shadow's. Shadows stand behind all rows of a batch.
+
 A row has its own length, grammar, sampling settings and random generator, and leaves the batch when it is done. Not
 here: what is legal (`constraints.py`), how ids are drawn (`sampling.py`), what a prompt is (`tasks/builder.py`).
 
@@ -12,6 +15,7 @@ Letters: B rows, S positions, K slots, Kc AR codebooks, T frames, D width, V ids
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +64,10 @@ class GenerationRequest:
     """Other settings for targets of a kind (`text`, `audio`, …)."""
     seed: int = 0
     """Starts the row's random generator; the same seed gives the same tokens in any batch."""
+    guidance: float = 1.0
+    """How far to move from the logits after `unguided` to those after `prompt`; 1 is off."""
+    unguided: TokenSequence | None = None
+    """The prompt without guided conditions; without it there is no guidance."""
     max_seconds: float | None = None
     """Replaces the card's limits on audio targets, in s."""
     max_text_tokens: int | None = None
@@ -69,8 +77,10 @@ class GenerationRequest:
         """Check the limits.
 
         Raises:
-            GenerationError: If they leave no room, or a target of the task cannot be generated.
+            GenerationError: If they leave no room, a target of the task cannot be generated, or guidance is negative.
         """
+        if not 0 <= self.guidance < math.inf:
+            raise GenerationError(f"guidance is {self.guidance}; it must be 0 or more: 1 is off, 1.5 to 3 are usual.")
         self.plans()
 
     def plans(self) -> list[TargetPlan]:
@@ -144,13 +154,15 @@ class Engine:
 
     def _continue(self, rows: list[_Row]) -> Iterator[int]:
         """Run the autoregressive part of a batch; after each position yield how many rows are not done."""
-        prompt_lengths = torch.tensor([[len(row.tokens)] for row in rows], device=self.device)
+        shadows = [row.unguided for row in rows if row.unguided is not None]
+        prompt_lengths = torch.tensor([[len(t)] for t in [*(row.tokens for row in rows), *shadows]], device=self.device)
         for row in rows:
             # The first start marker goes through the model with the prompt.
             row.push_marker(self.vocabulary.start_id(row.grammar.plans[0].kind))
-        cache = self.lm.new_cache(len(rows), max(row.max_positions for row in rows))
-        tokens = pad_sequence([torch.stack(row.tokens) for row in rows], batch_first=True).to(self.device)
-        positions = torch.arange(tokens.shape[1], device=self.device).expand(len(rows), -1)
+        prompts = [torch.stack(tokens) for tokens in [*(row.tokens for row in rows), *shadows]]
+        cache = self.lm.new_cache(len(prompts), max(row.max_positions for row in rows))
+        tokens = pad_sequence(prompts, batch_first=True).to(self.device)
+        positions = torch.arange(tokens.shape[1], device=self.device).expand(len(prompts), -1)
         hidden = self.lm.step(tokens, positions, cache, valid_mask=positions < prompt_lengths)
         # The states [B, D] at the start markers, which predict the first content.
         hidden = hidden.gather(1, prompt_lengths[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
@@ -161,16 +173,18 @@ class Engine:
             if not unfinished:
                 return
             if len(unfinished) < len(rows):
-                cache.keep(torch.tensor(unfinished, device=self.device))
+                cache.keep(torch.tensor(_with_shadows(rows, unfinished), device=self.device))
                 rows = [rows[i] for i in unfinished]
-            tokens = torch.stack([row.tokens[-1] for row in rows]).to(self.device)
-            positions = torch.tensor([[len(row.tokens) - 1] for row in rows], device=self.device)
+            shadowed = [row for row in rows if row.unguided is not None]
+            tokens = torch.stack([row.tokens[-1] for row in [*rows, *shadowed]]).to(self.device)
+            lengths = [len(row.tokens) for row in rows] + [len(row.unguided or ()) for row in shadowed]
+            positions = torch.tensor(lengths, device=self.device)[:, None] - 1
             hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
-            for row, state in zip(rows, hidden, strict=True):
+            for row, state in zip(rows, hidden[: len(rows)], strict=True):
                 row.remember(state)
 
     def _choose(self, rows: list[_Row], hidden: Tensor) -> None:
-        """Give every row its next position, from the states `[B, D]` of its last one."""
+        """Give every row its next position, from the states of its last one, `[B + shadows, D]`."""
         forced = [row.grammar.forced_id for row in rows]
         for row, token in zip(rows, forced, strict=True):
             if token is not None:
@@ -178,30 +192,36 @@ class Engine:
         free = [i for i, token in enumerate(forced) if token is None]
         if not free:
             return
-        rows, hidden = [rows[i] for i in free], hidden[free]
+        hidden = hidden[_with_shadows(rows, free)]
+        rows = [rows[i] for i in free]
         legal = torch.stack([self.legal.mask(row.grammar.state) for row in rows])
         ids = self._draw(rows, self.lm.slot0_logits(hidden), legal)
         positions = torch.zeros(len(rows), self.vocabulary.n_codebooks, dtype=torch.long)
         positions[:, 0] = ids.cpu()
         frames = [i for i, row in enumerate(rows) if row.opens_frame(int(positions[i, 0]))]
         if frames and self.lm.config.ar_codebooks > 1:
-            coarse = self._fill_frames([rows[i] for i in frames], hidden[frames], ids[frames])
+            states = hidden[_with_shadows(rows, frames)]
+            coarse = self._fill_frames([rows[i] for i in frames], states, ids[frames])
             positions[frames, : coarse.shape[1]] = coarse.cpu()
         for row, position in zip(rows, positions, strict=True):
             row.push(position)
 
     def _fill_frames(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
-        """Return tokens `[n, Kc]` of new frames, given their states `[n, D]` and slot-0 ids `[n]`."""
+        """Return tokens `[n, Kc]` of new frames, given their states `[n + shadows, D]` and slot-0 ids `[n]`."""
         tokens = [first]
         stage = self.lm.local_stage(hidden)
+        own = list(range(len(rows))) + [i for i, row in enumerate(rows) if row.unguided is not None]
         for k in range(1, self.lm.config.ar_codebooks):
-            codes = self._draw(rows, stage.logits(tokens[-1]))
+            codes = self._draw(rows, stage.logits(tokens[-1][own]))
             tokens.append(self._tokens_of_code[k][codes])
         return torch.stack(tokens, dim=1)
 
     def _draw(self, rows: list[_Row], logits: Tensor, legal: Tensor | None = None) -> Tensor:
-        """Draw one id per row `[n]` from logits `[n, V]`, and add up the rows' log-probabilities."""
+        """Draw one id per row `[n]` from logits `[n + shadows, V]`, and add up the rows' log-probabilities."""
+        logits, unguided = logits[: len(rows)], logits[len(rows) :]
         log_probabilities = logits.float().log_softmax(dim=-1)
+        if len(unguided):
+            logits = _guided(rows, logits, unguided)
         if legal is not None:
             logits = logits.masked_fill(~legal, -torch.inf)
         settings = torch.tensor([row.sampling.filters for row in rows])
@@ -235,6 +255,24 @@ class Engine:
             row.tokens[segment.content] = list(grid[:n_frames])
 
 
+def _with_shadows(rows: list[_Row], chosen: list[int]) -> list[int]:
+    """Return where the chosen rows and then their shadows stand in a batch of all `rows` and then their shadows."""
+    places = itertools.accumulate((row.unguided is not None for row in rows), initial=len(rows))
+    shadow_of = dict(enumerate(places))
+    return chosen + [shadow_of[i] for i in chosen if rows[i].unguided is not None]
+
+
+def _guided(rows: list[_Row], logits: Tensor, unguided: Tensor) -> Tensor:
+    """Move the logits `[n, V]` of rows with a shadow away from the shadows' `[shadows, V]`."""
+    shadowed = [i for i, row in enumerate(rows) if row.unguided is not None]
+    scale = torch.tensor([[rows[i].request.guidance] for i in shadowed], device=logits.device)
+    own, without = (x.float().log_softmax(dim=-1) for x in (logits[shadowed], unguided))
+    moved = without + scale * (own - without)
+    out = logits.float().clone()
+    out[shadowed] = moved.masked_fill(own == -torch.inf, -torch.inf)  # not NaN where neither may be drawn
+    return out
+
+
 class _Row:
     """One request on its way: its tokens so far and everything that must not depend on its neighbours."""
 
@@ -246,6 +284,9 @@ class _Row:
         self.states: dict[str, list[Tensor]] = {}
         self.generator = torch.Generator().manual_seed(request.seed)
         self.log_probability = 0.0
+        self.unguided: list[Tensor] | None = None
+        if request.unguided is not None and request.guidance != 1:
+            self.unguided = list(request.unguided.tokens.cpu())
         self.grammar = Grammar(request.plans(), vocabulary, self._count_characters, self._characters_of_prompt())
         self.max_positions = len(self.tokens) + self.grammar.max_positions
 
@@ -270,6 +311,8 @@ class _Row:
         """Append one position `[K]`, and note a target that begins, goes on or ends with it."""
         index = self.grammar.index
         self.tokens.append(position)
+        if self.unguided is not None:
+            self.unguided.append(position)
         self.grammar.advance(int(position[0]))
         if index == len(self.grammar.plans):
             return

@@ -42,7 +42,12 @@ class SequenceBuilder:
         self.frame_rate_hz = frame_rate_hz
 
     def build(
-        self, task: Task, values: Mapping[str, str | Tensor], lang: str | None = None, targets: bool = True
+        self,
+        task: Task,
+        values: Mapping[str, str | Tensor],
+        lang: str | None = None,
+        targets: bool = True,
+        unguided: bool = False,
     ) -> TokenSequence:
         """Lay one task out.
 
@@ -52,6 +57,7 @@ class SequenceBuilder:
                 audio, where K' may be less than the vocabulary's K; semantic ids `[T]` or `[1, T]`. Optional fields
                 may be left out or None. A condition longer than its `max_seconds` is cut to its start.
             lang: Language of `<lang:…>`; None leaves the token out.
+            unguided: Leave `guided` conditions out even if they are no optional ones.
             targets: False stops after the conditions, a prompt for generation; targets' values are not looked at.
 
         Returns:
@@ -71,7 +77,8 @@ class SequenceBuilder:
             self.vocabulary.lang_id(lang)
             layout.control(f"<lang:{lang}>")
         for field in task.conditions:
-            self._add(layout, task, field, "condition", values.get(field.name))
+            if not (unguided and field.guided):
+                self._add(layout, task, field, "condition", values.get(field.name))
         if targets:
             for field in task.targets:
                 self._add(layout, task, field, "target", values.get(field.name))

@@ -39,6 +39,8 @@ class Field:
     """What it holds; decides its markers, `<audio> … </audio>`."""
     optional: bool = False
     """May be left out, in training as in generation."""
+    guided: bool = False
+    """Left out of some training examples, so that generation can be guided by it (`GenerateDefaults.guidance`)."""
     field: str = ""
     """The record field it is read from; the name where the card gives none."""
     max_seconds: float | None = None
@@ -63,6 +65,8 @@ class Field:
         entry: dict[str, Any] = {"name": self.name, "kind": self.kind}
         if self.optional:
             entry["optional"] = True
+        if self.guided:
+            entry["guided"] = True
         if self.field != self.name:
             entry["field"] = self.field
         if self.max_seconds is not None:
@@ -94,6 +98,9 @@ class GenerateDefaults:
     """Longest text generated, in text tokens."""
     greedy: bool = False
     """Take the likeliest id at every step."""
+    guidance: float = 1.0
+    """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
+    them to those with them, and beyond above 1; 1 is off."""
 
 
 RESERVED_NAMES = ("task", "lang", "seed", "model", "out", "id", *(f.name for f in dataclasses.fields(GenerateDefaults)))
@@ -230,6 +237,7 @@ def _field(part: CardReader) -> dict[str, Any]:
 def _condition(part: CardReader) -> Field:
     condition = Field(
         **_field(part),
+        guided=part.take("guided", bool, False),
         max_seconds=part.take("max_seconds", float, minimum=0.0),
         source=part.take("from", str, choices=SOURCES),
     )
