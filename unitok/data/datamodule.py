@@ -43,6 +43,17 @@ class TaskMix:
     """Which records, where `train`, `val` and `test` name several; None: all of them."""
     without: list[str] = field(default_factory=list)
     """Optional conditions that this entry leaves out. A task may have several entries, say one without its prompt."""
+    loss_weight: float = 1.0
+    """Weight of each label of this entry: a transcript has a tenth of the labels of the speech that it is of."""
+
+    def __post_init__(self) -> None:
+        """Check the weight.
+
+        Raises:
+            DataError: If it is negative.
+        """
+        if self.loss_weight < 0:
+            raise DataError(f"data.tasks: loss_weight of '{self.task}' is {self.loss_weight}, allowed: 0 or more.")
 
 
 class PlannedLoader:
@@ -291,6 +302,7 @@ class RecordDataModule(L.LightningDataModule):
             self.builder,
             optional_dropout=self.optional_dropout,
             without=entry.without,
+            loss_weight=entry.loss_weight,
             longest=self.batching.longest,
         )
         if part.n_too_long:

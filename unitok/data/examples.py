@@ -38,6 +38,7 @@ class TaskExamples:
         *,
         optional_dropout: float = 0.0,
         without: Collection[str] = (),
+        loss_weight: float = 1.0,
         longest: int | None = None,
     ):
         """Find the records that have what the task needs.
@@ -48,12 +49,14 @@ class TaskExamples:
             builder: Makes the sequences.
             optional_dropout: Probability that an optional condition is left out, and that all guided ones are.
             without: Names of optional conditions that are always left out.
+            loss_weight: Multiplies the weight of every label.
             longest: Longest sequence used, in positions.
 
         Raises:
             DataError: If the records lack a field that the task needs, or hold other codes than the builder's.
         """
         self.reader, self.task, self.builder, self.optional_dropout = reader, task, builder, optional_dropout
+        self.loss_weight = loss_weight
         _check_optional(task, without)
         self.fields = [field for field in task.fields if field.name not in without]
         _check_codes(reader, builder, task)
@@ -91,7 +94,10 @@ class TaskExamples:
             values = cut_starts(replace(self.task, conditions=tuple(starts)), values, self.builder.frame_rate_hz)
         lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
         unguided = any(f.guided for f in self.fields) and rng.random() < self.optional_dropout
-        return self.builder.build(self.task, values, lang=lang, unguided=unguided)
+        sequence = self.builder.build(self.task, values, lang=lang, unguided=unguided)
+        if self.loss_weight == 1.0 or sequence.loss_weights is None:
+            return sequence
+        return replace(sequence, loss_weights=sequence.loss_weights * self.loss_weight)
 
     @property
     def _has_langs(self) -> bool:
