@@ -8,12 +8,12 @@ import pytest
 import soundfile
 import torch
 
-from unitok.data.segments import SegmentDataset
+from unitok.data.segments import SegmentDataset, collate_segments
 from unitok.errors import DataError
 from unitok.model.codec import CodecConfig
 from unitok.tokenizers import load_audio_tokenizer
 from unitok.training.codec_data import CodecDataModule
-from unitok.training.codec_losses import SpectralLoss
+from unitok.training.codec_losses import SpectralLoss, TextReader
 from unitok.training.codec_module import CodecModule
 
 TINY = CodecConfig(
@@ -52,7 +52,7 @@ def fit(manifest: Path, steps: int = 3, **settings) -> CodecModule:
 def test_training_lowers_the_mel_loss_and_exports_a_tokenizer(manifest: Path, tmp_path: Path) -> None:
     untrained, trained = (fit(manifest, steps=n, lr=5e-3) for n in (1, 60))
     data = SegmentDataset(manifest, size=4, seconds=0.5, sample_rate_hz=8000, seed=9)
-    wav = torch.stack([data[i] for i in range(4)])
+    wav = collate_segments([data[i] for i in range(4)]).wav
     with torch.no_grad():
         before, after = (m.spectral_loss(m.codec.eval()(wav).wav, wav)[0] for m in (untrained, trained))
     assert after < 0.7 * before
@@ -94,10 +94,51 @@ def test_segments_are_a_function_of_seed_and_index(manifest: Path) -> None:
     a, b = (SegmentDataset(manifest, size=5, seconds=0.5, sample_rate_hz=8000, seed=3) for _ in range(2))
     other = SegmentDataset(manifest, size=5, seconds=0.5, sample_rate_hz=8000, seed=4)
     for i in range(5):
-        assert a[i].shape == (4000,)
-        assert torch.equal(a[i], b[i])
-        assert float(a[i].abs().max()) <= 0.95
-    assert not all(torch.equal(a[i], other[i]) for i in range(5))
+        assert a[i][0].shape == (4000,)
+        assert torch.equal(a[i][0], b[i][0])
+        assert float(a[i][0].abs().max()) <= 0.95
+    assert not all(torch.equal(a[i][0], other[i][0]) for i in range(5))
+
+
+def test_text_comes_with_whole_files_only(manifest: Path) -> None:
+    rows = [json.loads(line) | {"text": f"File\n No. {i}"} for i, line in enumerate(manifest.read_text().splitlines())]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    data = SegmentDataset(manifest, size=40, seconds=0.5, sample_rate_hz=8000)
+    batch = collate_segments([data[i] for i in range(40)])
+    whole = (batch.wav[:, 1600:] == 0).all(dim=1)  # the file of 0.2 s
+    assert 0 < whole.sum() < 40
+    assert torch.equal(batch.text_lengths > 0, whole)
+    assert {bytes(row[:n].tolist()) for row, n in zip(batch.text, batch.text_lengths, strict=True) if n} == {
+        b"file no. 1"
+    }
+
+
+def test_the_reader_learns_to_read_and_ignores_rows_without_text() -> None:
+    torch.manual_seed(0)
+    reader, vectors = TextReader(8, width=16), torch.randn(3, 12, 8)
+    text, lengths = torch.tensor([[99, 97, 116], [100, 111, 0], [0, 0, 0]]), torch.tensor([3, 2, 0])
+    optimizer, losses = torch.optim.Adam(reader.parameters(), lr=1e-2), []
+    for _ in range(120):
+        losses.append(reader.loss(vectors, text, lengths))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 < losses[0]
+    with torch.no_grad():
+        assert reader.loss(vectors[:2], text[:2], lengths[:2]) == reader.loss(vectors, text, lengths)
+        assert reader.loss(vectors, text, torch.zeros(3, dtype=torch.int64)) == 0
+        spoken = reader(vectors)[0].argmax(dim=-1)
+    assert spoken.shape == (24,)
+    assert bytes(torch.unique_consecutive(spoken)[torch.unique_consecutive(spoken) != 256].tolist()) == b"cat"
+
+
+def test_reading_moves_the_encoder_through_codebook_0(manifest: Path) -> None:
+    rows = [json.loads(line) | {"text": "a"} for line in manifest.read_text().splitlines()[1:2]]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    plain, read = (fit(manifest, text_weight=weight) for weight in (0.0, 1.0))
+    assert plain.reader is None
+    assert read.reader is not None
+    assert not torch.equal(plain.codec.encoder.project.weight, read.codec.encoder.project.weight)
 
 
 def test_a_missing_or_empty_manifest_is_named(tmp_path: Path) -> None:

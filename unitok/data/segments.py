@@ -1,12 +1,14 @@
 """Random stretches of audio files, for training a codec: stretch i of a seed is always the same.
 
-N samples.
+N samples, L bytes of text.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import soundfile
 import torch
@@ -16,14 +18,25 @@ from torch.utils.data import Dataset
 from unitok.audio import Audio
 from unitok.data.manifest import check_fields, read_manifest, resolve_path
 
-__all__ = ["SegmentDataset"]
+__all__ = ["SegmentBatch", "SegmentDataset", "collate_segments"]
 
 
-class SegmentDataset(Dataset[Tensor]):
+class SegmentBatch(NamedTuple):
+    """Stretches of audio side by side."""
+
+    wav: Tensor
+    """`[B, N]`, float32."""
+    text: Tensor
+    """UTF-8 bytes of the words in lower case, `[B, L]`, int64, 0 after the end of a row."""
+    text_lengths: Tensor
+    """`[B]`, int64; 0 where the text is not known, or not all of it is heard."""
+
+
+class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
     """`size` mono stretches `[N]` of fixed length, drawn from the audio files of a manifest with weight by duration.
 
-    A stretch is scaled to a random peak, so that the codec meets quiet and loud audio. Files shorter than a stretch are
-    padded with zeros.
+    With a stretch comes the text of its manifest row if the stretch holds the whole file. It is scaled to a random
+    peak, so that the codec meets quiet and loud audio. Files shorter than a stretch are padded with zeros.
     """
 
     def __init__(
@@ -38,11 +51,8 @@ class SegmentDataset(Dataset[Tensor]):
     ):
         rows = read_manifest(manifest)
         check_fields(rows, ["audio"], manifest)
-        self.paths = [resolve_path(row["audio"], manifest) for row in rows]
-        self.weights = [
-            float(row.get("seconds") or soundfile.info(path).duration)
-            for row, path in zip(rows, self.paths, strict=True)
-        ]
+        self.rows: list[dict[str, Any]] = [row | {"audio": resolve_path(row["audio"], manifest)} for row in rows]
+        self.weights = [float(row.get("seconds") or soundfile.info(row["audio"]).duration) for row in self.rows]
         self.size, self.seconds, self.sample_rate_hz, self.seed, self.peak_range = (
             size,
             seconds,
@@ -54,17 +64,28 @@ class SegmentDataset(Dataset[Tensor]):
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> tuple[Tensor, bytes]:
         rng = random.Random(f"{self.seed}/{index}")
-        path = rng.choices(self.paths, self.weights)[0]
-        wav = self._read(path, rng)
+        row = rng.choices(self.rows, self.weights)[0]
+        wav, whole = self._read(row["audio"], rng)
         wav = wav * (rng.uniform(*self.peak_range) / max(float(wav.abs().max()), 1e-3))
         length = round(self.seconds * self.sample_rate_hz)
-        return torch.nn.functional.pad(wav, (0, max(0, length - len(wav))))[:length]
+        wav = torch.nn.functional.pad(wav, (0, max(0, length - len(wav))))[:length]
+        return wav, " ".join(str(row.get("text", "")).lower().split()).encode() if whole else b""
 
-    def _read(self, path: Path, rng: random.Random) -> Tensor:
+    def _read(self, path: Path, rng: random.Random) -> tuple[Tensor, bool]:
         info = soundfile.info(path)
         wanted = round(self.seconds * info.samplerate)
         start = rng.randint(0, max(0, info.frames - wanted))
         samples, rate = soundfile.read(path, frames=wanted, start=start, dtype="float32", always_2d=True)
-        return Audio(torch.from_numpy(samples.T.copy()), rate).mono().resample(self.sample_rate_hz).samples[0]
+        wav = Audio(torch.from_numpy(samples.T.copy()), rate).mono().resample(self.sample_rate_hz).samples[0]
+        return wav, info.frames <= wanted
+
+
+def collate_segments(segments: Sequence[tuple[Tensor, bytes]]) -> SegmentBatch:
+    """Put stretches side by side."""
+    lengths = torch.tensor([len(text) for _, text in segments])
+    padded = torch.zeros(len(segments), int(lengths.max()), dtype=torch.int64)
+    for row, (_, text) in zip(padded, segments, strict=True):
+        row[: len(text)] = torch.tensor(list(text), dtype=torch.int64)
+    return SegmentBatch(torch.stack([wav for wav, _ in segments]), padded, lengths)

@@ -23,6 +23,8 @@ class QuantizerOutput:
     """Quantised vectors `[B, T, D]`; gradients pass straight through to the input."""
     codes: Tensor
     """Codes `[B, K, T]`, int64."""
+    coarsest: Tensor
+    """What codebook 0 alone gives, `[B, T, D]`; gradients pass straight through to the input."""
     commitment: Tensor
     """Mean squared distance between residuals and their codes, scalar."""
 
@@ -108,8 +110,9 @@ class ResidualVectorQuantizer(nn.Module):
                 total = total + quantized
                 residual = residual - quantized
                 codes.append(code.view(B, T))
-            vectors = (flat + (total - flat).detach()).view(B, T, D)
-        return QuantizerOutput(vectors, torch.stack(codes, dim=1), commitment / len(codes))
+            coarsest = self._first(1)[0].vectors[codes[0].flatten()]
+            vectors, coarsest = ((flat + (x - flat).detach()).view(B, T, D) for x in (total, coarsest))
+        return QuantizerOutput(vectors, torch.stack(codes, dim=1), coarsest, commitment / len(codes))
 
     @torch.no_grad()
     def start_anew(self) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning as L
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unitok.data.segments import SegmentDataset
+from unitok.data.segments import SegmentBatch, SegmentDataset, collate_segments
 
 __all__ = ["CodecDataModule"]
 
 
 class CodecDataModule(L.LightningDataModule):
-    """Batches `[B, N]` of stretches of audio."""
+    """Batches of stretches of audio, with the text of those that are whole files."""
 
     def __init__(
         self,
@@ -34,7 +33,7 @@ class CodecDataModule(L.LightningDataModule):
             train_manifest: `manifest.jsonl` to draw training audio from.
             val_manifest: `manifest.jsonl` of held-out audio.
             batch_size: Stretches in a batch.
-            seconds: Length of a stretch, in seconds.
+            seconds: Length of a stretch, in seconds; for `CodecModule`'s `text_weight`, longer than most files.
             sample_rate_hz: Rate of the codec; audio of other rates is resampled.
             steps_per_epoch: Batches in an epoch; an epoch is only the interval between validations.
             val_batches: Batches of the validation set.
@@ -44,20 +43,25 @@ class CodecDataModule(L.LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[SegmentBatch]:
         """Return the batches of the current epoch."""
         h = self.hparams
         epoch = self.trainer.current_epoch if self.trainer else 0
         return self._loader(h["train_manifest"], h["steps_per_epoch"], seed=h["seed"] + 1 + epoch)
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
+    def val_dataloader(self) -> DataLoader[SegmentBatch]:
         """Return the fixed validation batches."""
         return self._loader(self.hparams["val_manifest"], self.hparams["val_batches"], seed=self.hparams["seed"])
 
-    def _loader(self, manifest: Path, batches: int, seed: int) -> DataLoader[Tensor]:
+    def _loader(self, manifest: Path, batches: int, seed: int) -> DataLoader[SegmentBatch]:
         h = self.hparams
         size = batches * h["batch_size"]
         data = SegmentDataset(
             Path(manifest), size=size, seconds=h["seconds"], sample_rate_hz=h["sample_rate_hz"], seed=seed
         )
-        return DataLoader(data, batch_size=h["batch_size"], num_workers=h["num_workers"], persistent_workers=False)
+        return DataLoader(
+            data,
+            batch_size=h["batch_size"],
+            num_workers=h["num_workers"],
+            collate_fn=collate_segments,  # type: ignore[arg-type]
+        )

@@ -1,6 +1,6 @@
-"""Spectral losses of codec training: distances between log-mel and STFT magnitudes at several resolutions.
+"""Losses of codec training: distances between spectra at several resolutions, and reading the text from codebook 0.
 
-B batch, N samples.
+B batch, N samples, T codec frames, D code width, L bytes of text.
 Sources: multi-resolution STFT loss (Parallel WaveGAN, arXiv:1910.11480); multi-scale mel loss (DAC, arXiv:2306.06546).
 """
 
@@ -12,7 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SpectralLoss"]
+from unitok.model.codec import ConvNeXtBlock
+
+__all__ = ["SpectralLoss", "TextReader"]
+
+BLANK = 256
+"""The label of CTC that is no byte."""
 
 
 class SpectralLoss(nn.Module):
@@ -61,3 +66,54 @@ class SpectralLoss(nn.Module):
 
     def _log(self, x: Tensor) -> Tensor:
         return (x + self.floor * self.windows[-1] ** 0.5).log()
+
+
+class TextReader(nn.Module):
+    """Reads UTF-8 bytes from the vectors of codebook 0, by CTC (Graves et al. 2006); of use in training only.
+
+    It sees few frames on either side: what is said must be in the codes, not in what a strong reader makes of them.
+    """
+
+    def __init__(self, code_dim: int, width: int = 192, layers: int = 2, kernel_size: int = 5, per_frame: int = 2):
+        """Set up.
+
+        Args:
+            code_dim: D.
+            width: Width of its layers.
+            layers: Convolutional blocks.
+            kernel_size: Frames that a block sees, odd.
+            per_frame: Labels for each frame; fast speech has more letters than a slow codec has frames.
+        """
+        super().__init__()
+        self.per_frame = per_frame
+        self.project = nn.Linear(code_dim, width)
+        self.blocks = nn.Sequential(*[ConvNeXtBlock(width, kernel_size) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, per_frame * (BLANK + 1))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return logits of bytes and blank, `[B, T, D]` -> `[B, T * per_frame, 257]`."""
+        logits = self.head(self.norm(self.blocks(self.project(vectors))))
+        return logits.unflatten(-1, (self.per_frame, -1)).flatten(1, 2)
+
+    def loss(self, vectors: Tensor, text: Tensor, text_lengths: Tensor) -> Tensor:
+        """Return the CTC loss of the rows that have a text, in nats for each byte; 0 where none has.
+
+        Args:
+            vectors: What codebook 0 gives, `[B, T, D]`.
+            text: Bytes `[B, L]`, int64.
+            text_lengths: `[B]`, int64; 0 for no text.
+        """
+        log_probabilities = self(vectors).float().log_softmax(dim=-1)
+        known = text_lengths > 0
+        if not bool(known.any()):
+            return 0.0 * log_probabilities.sum()
+        lengths = text.new_full((int(known.sum()),), log_probabilities.shape[1])
+        return F.ctc_loss(
+            log_probabilities[known].transpose(0, 1),
+            text[known],
+            lengths,
+            text_lengths[known],
+            BLANK,
+            zero_infinity=True,
+        )

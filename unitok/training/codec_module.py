@@ -1,8 +1,9 @@
 """Train a `NeuralCodec` with Lightning: spectral losses, and if wanted EnCodec's multi-scale STFT discriminators.
 
-B batch, N samples.
+B batch, N samples, T codec frames.
 Sources: EnCodec (arXiv:2210.13438) for discriminators and feature matching, SoundStream (arXiv:2107.03312) for training
-with fewer codebooks now and then.
+with fewer codebooks now and then; a first codebook that tells what is said, as in SpeechTokenizer (arXiv:2308.16692),
+Mimi (arXiv:2410.00037) and, from transcripts, CosyVoice (arXiv:2407.05407).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from unitok.data.segments import SegmentBatch
 from unitok.model.codec import CodecConfig, NeuralCodec
-from unitok.training.codec_losses import SpectralLoss
+from unitok.training.codec_losses import SpectralLoss, TextReader
 
 __all__ = ["CodecModule"]
 
@@ -38,6 +40,7 @@ class CodecModule(L.LightningModule):
         adversarial_weight: float = 0.0,
         feature_weight: float = 2.0,
         adversarial_start: int = 0,
+        text_weight: float = 0.0,
         freeze_codes: bool = False,
         init_from: Path | None = None,
         name: str = "codec",
@@ -56,6 +59,8 @@ class CodecModule(L.LightningModule):
             adversarial_weight: Weight of the generator's adversarial loss; 0 trains without discriminators.
             feature_weight: Weight of feature matching, relative to the adversarial loss.
             adversarial_start: Step at which the discriminators begin.
+            text_weight: Weight of a CTC loss that reads the text from codebook 0, in nats for each of its bytes: makes
+                codebook 0 say what is said and leave the voice to the others. Needs `text` in the manifest.
             freeze_codes: Train the decoder only: encoder and codebooks, hence codes of prepared data, stay as they are.
             init_from: Tokenizer folder to start from.
             name: Name of the exported tokenizer.
@@ -70,6 +75,7 @@ class CodecModule(L.LightningModule):
             from encodec.msstftd import MultiScaleSTFTDiscriminator
 
             self.discriminators = MultiScaleSTFTDiscriminator(filters=32)
+        self.reader = TextReader(self.codec.config.code_dim) if text_weight > 0 else None
         if freeze_codes:
             self.codec.encoder.requires_grad_(False)
 
@@ -79,28 +85,34 @@ class CodecModule(L.LightningModule):
             self.codec.encoder.eval()
             self.codec.quantizer.eval()
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Do one generator step on `batch [B, N]` and, once they have begun, one discriminator step."""
-        h = self.hparams
+    def training_step(self, batch: SegmentBatch, batch_idx: int) -> None:
+        """Do one generator step and, once they have begun, one discriminator step."""
+        h, wav = self.hparams, batch.wav
         optimizers = self.optimizers()
         generator, *discriminator = optimizers if isinstance(optimizers, list) else [optimizers]
-        output = self.codec(batch, self._n_codebooks())
-        mel, stft = self.spectral_loss(output.wav.float(), batch)
+        output = self.codec(wav, self._n_codebooks())
+        mel, stft = self.spectral_loss(output.wav.float(), wav)
         loss = h["mel_weight"] * mel + h["stft_weight"] * stft + h["commitment_weight"] * output.quantized.commitment
         adversarial = self.discriminators is not None and self.global_step >= h["adversarial_start"]
         if adversarial:
-            self._discriminator_step(discriminator[0], batch, output.wav.detach())
-            loss = loss + h["adversarial_weight"] * self._generator_loss(batch, output.wav)
-        self._update(generator, loss, self.codec)
+            self._discriminator_step(discriminator[0], wav, output.wav.detach())
+            loss = loss + h["adversarial_weight"] * self._generator_loss(wav, output.wav)
+        if self.reader is not None:
+            reading = self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths)
+            loss = loss + h["text_weight"] * reading
+            self.log("train/text", reading, prog_bar=True)
+        self._update(generator, loss, nn.ModuleList(filter(None, [self.codec, self.reader])))
         self.log_dict(
             {"train/mel": mel, "train/stft": stft, "train/commitment": output.quantized.commitment}, prog_bar=True
         )
         self.log("train/lr", generator.optimizer.param_groups[0]["lr"])
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Measure the reconstruction of `batch [B, N]` and how much of each codebook is used."""
-        output = self.codec(batch)
-        mel, stft = self.spectral_loss(output.wav.float(), batch)
+    def validation_step(self, batch: SegmentBatch, batch_idx: int) -> None:
+        """Measure the reconstruction, how much of each codebook is used, and how well codebook 0 can be read."""
+        output = self.codec(batch.wav)
+        mel, stft = self.spectral_loss(output.wav.float(), batch.wav)
+        if self.reader is not None:
+            self.log("val/text", self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths))
         self.log_dict({"val/mel": mel, "val/stft": stft, "val/commitment": output.quantized.commitment}, prog_bar=True)
         size = self.codec.config.codebook_size
         for k in (0, self.codec.config.n_codebooks - 1):
@@ -109,7 +121,8 @@ class CodecModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW for the generator and, if there are any, for the discriminators."""
-        trained = [p for p in self.codec.parameters() if p.requires_grad]
+        parts = filter(None, [self.codec, self.reader])
+        trained = [p for part in parts for p in part.parameters() if p.requires_grad]
         optimizers = [torch.optim.AdamW(trained, lr=self.hparams["lr"], betas=(0.8, 0.99), weight_decay=0.01)]
         if self.discriminators is not None:
             optimizers.append(
