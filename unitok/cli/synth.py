@@ -1,4 +1,4 @@
-"""`unitok synth`: make the procedural speech corpus."""
+"""`unitok synth`: make a procedural corpus, of speech or of sounds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unitok.errors import DataError
+
+if TYPE_CHECKING:
+    from unitok.data.synth.corpus import Corpus
 
 __all__ = ["add_arguments", "run"]
 
 EXAMPLE = "unitok synth --out out/corpus --hours 1"
+SPEECH_ONLY = ("voices", "rate", "pitch", "words")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.add_argument(
+        "--corpus",
+        choices=("speech", "sounds"),
+        default="speech",
+        help="speech: sentences of a grammar, for tts and asr; sounds: scenes with captions, for tta, aac and ac "
+        "(default: speech)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -28,28 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         choices=("train", "held_out"),
         default="train",
-        help="the two never share a sentence (default: train)",
+        help="the two never share a sentence or a scene (default: train)",
     )
     parser.add_argument(
         "--voices",
-        default="slt,rms,awb,kal16",
-        help="flite or espeak-ng voices, separated by commas (default: %(default)s)",
+        help="speech: flite or espeak-ng voices, separated by commas (default: slt,rms,awb,kal16)",
     )
     parser.add_argument(
         "--rate",
         type=_bounds,
-        default=(1.0, 1.0),
         metavar="LOW,HIGH",
-        help="speed relative to the voice's own (default: 1,1)",
+        help="speech: speed relative to the voice's own (default: 1,1)",
     )
     parser.add_argument(
         "--pitch",
         type=_bounds,
-        default=(1.0, 1.0),
         metavar="LOW,HIGH",
-        help="pitch relative to the voice's own (default: 1,1)",
+        help="speech: pitch relative to the voice's own (default: 1,1)",
     )
-    parser.add_argument("--words", help="word file of the grammar (default: the English one that ships with unitok)")
+    parser.add_argument("--words", help="speech: word file of the grammar (default: unitok's own)")
     parser.add_argument("--workers", type=int, default=2, help="synthesisers that run at once (default: 2)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -57,9 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the corpus and print what it holds."""
     from unitok.data.synth.corpus import write_corpus
-    from unitok.data.synth.speech import SpeechCorpus
 
-    corpus = SpeechCorpus(args.seed, args.split, tuple(args.voices.split(",")), args.rate, args.pitch, args.words)
+    corpus = _corpus(args)
 
     def show(count: int, seconds: float) -> None:
         if sys.stderr.isatty():
@@ -76,6 +86,28 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{manifest}: {count} utterances, {seconds / 3600:.2f} h")
     return 0
+
+
+def _corpus(args: argparse.Namespace) -> Corpus:
+    """Return what to make.
+
+    Raises:
+        DataError: If an option of speech is given for something else.
+    """
+    given = {name: getattr(args, name) for name in SPEECH_ONLY if getattr(args, name) is not None}
+    if args.corpus == "sounds":
+        from unitok.data.synth.scenes import SoundCorpus
+
+        if given:
+            raise DataError(f"--{next(iter(given))} is for --corpus speech; leave it out for sounds.")
+        return SoundCorpus(args.seed, args.split)
+    from unitok.data.synth.speech import SpeechCorpus
+
+    names = {"rate": "rate_range", "pitch": "pitch_range"}
+    settings = {names.get(name, name): value for name, value in given.items()}
+    if args.voices:
+        settings["voices"] = tuple(args.voices.split(","))
+    return SpeechCorpus(args.seed, args.split, **settings)
 
 
 def _positive(text: str) -> float:
