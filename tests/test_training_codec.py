@@ -70,6 +70,14 @@ def test_freezing_codes_trains_the_decoder_alone(manifest: Path, tmp_path: Path)
     assert not torch.equal(second.codec.decoder.head.weight, first.model.decoder.head.weight)
 
 
+def test_going_on_from_a_folder_moves_the_codebooks_too(manifest: Path, tmp_path: Path) -> None:
+    first = fit(manifest)
+    first.export(tmp_path / "first")
+    second = fit(manifest, init_from=tmp_path / "first")
+    before, after = (module.codec.quantizer.codebooks[0].vectors for module in (first, second))
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
 def test_the_adversary_learns_beside_the_codec(manifest: Path) -> None:
     module = fit(manifest, adversarial_weight=1.0)
     moments = module.trainer.optimizers[1].state

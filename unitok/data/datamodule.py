@@ -137,6 +137,7 @@ class RecordDataModule(L.LightningDataModule):
         batching: BatchConfig = DEFAULT_BATCHING,
         epoch_size: int | None = None,
         optional_dropout: float = 0.1,
+        guided_dropout: float = 0.05,
         num_workers: int = 0,
         seed: int = 0,
         cache_mb: int = 512,
@@ -151,8 +152,8 @@ class RecordDataModule(L.LightningDataModule):
                 of the model alike.
             batching: How batches are filled.
             epoch_size: Examples in an epoch. None: as many as there are.
-            optional_dropout: Probability that an optional condition is left out of an example, and that all guided
-                ones are.
+            optional_dropout: Probability that an optional condition is left out of an example.
+            guided_dropout: Probability that all guided conditions of the task are.
             num_workers: Processes that build batches in the background; the order of batches does not depend on it.
             seed: Of orders, prompts and left-out conditions.
             cache_mb: Codes kept in memory per reader, in MB.
@@ -161,7 +162,8 @@ class RecordDataModule(L.LightningDataModule):
         self.shards: dict[str, Shards | None] = {"train": train, "val": val, "test": test}
         self.mix = [TaskMix(**entry) if isinstance(entry, dict) else entry for entry in tasks or []]
         self.batching = batching
-        self.epoch_size, self.optional_dropout, self.num_workers = epoch_size, optional_dropout, num_workers
+        self.epoch_size, self.num_workers = epoch_size, num_workers
+        self.optional_dropout, self.guided_dropout = optional_dropout, guided_dropout
         self.seed, self.cache_mb = seed, cache_mb
         self.builder: SequenceBuilder | None = None
         self.tasks: dict[str, Task] = {}
@@ -301,6 +303,7 @@ class RecordDataModule(L.LightningDataModule):
             self.tasks[entry.task],
             self.builder,
             optional_dropout=self.optional_dropout,
+            guided_dropout=self.guided_dropout,
             without=entry.without,
             loss_weight=entry.loss_weight,
             longest=self.batching.longest,

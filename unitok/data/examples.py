@@ -37,6 +37,7 @@ class TaskExamples:
         builder: SequenceBuilder,
         *,
         optional_dropout: float = 0.0,
+        guided_dropout: float = 0.0,
         without: Collection[str] = (),
         loss_weight: float = 1.0,
         longest: int | None = None,
@@ -47,7 +48,8 @@ class TaskExamples:
             reader: The records.
             task: The task.
             builder: Makes the sequences.
-            optional_dropout: Probability that an optional condition is left out, and that all guided ones are.
+            optional_dropout: Probability that an optional condition is left out.
+            guided_dropout: Probability that all guided conditions are left out.
             without: Names of optional conditions that are always left out.
             loss_weight: Multiplies the weight of every label.
             longest: Longest sequence used, in positions.
@@ -55,7 +57,8 @@ class TaskExamples:
         Raises:
             DataError: If the records lack a field that the task needs, or hold other codes than the builder's.
         """
-        self.reader, self.task, self.builder, self.optional_dropout = reader, task, builder, optional_dropout
+        self.reader, self.task, self.builder = reader, task, builder
+        self.optional_dropout, self.guided_dropout = optional_dropout, guided_dropout
         self.loss_weight = loss_weight
         _check_optional(task, without)
         self.fields = [field for field in task.fields if field.name not in without]
@@ -93,7 +96,7 @@ class TaskExamples:
         if starts:
             values = cut_starts(replace(self.task, conditions=tuple(starts)), values, self.builder.frame_rate_hz)
         lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
-        unguided = any(f.guided for f in self.fields) and rng.random() < self.optional_dropout
+        unguided = any(f.guided for f in self.fields) and rng.random() < self.guided_dropout
         sequence = self.builder.build(self.task, values, lang=lang, unguided=unguided)
         if self.loss_weight == 1.0 or sequence.loss_weights is None:
             return sequence

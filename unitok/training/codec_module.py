@@ -191,4 +191,5 @@ class CodecModule(L.LightningModule):
 def _load(folder: Path) -> NeuralCodec:
     from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
 
-    return UnitokCodecTokenizer.load(folder).model
+    # Tokenizers are in evaluation mode, where codebooks do not follow the data.
+    return UnitokCodecTokenizer.load(folder).model.train()
