@@ -78,6 +78,13 @@ def test_going_on_from_a_folder_moves_the_codebooks_too(manifest: Path, tmp_path
     assert not torch.allclose(before, after, atol=1e-3)
 
 
+def test_an_export_on_the_way_changes_nothing(manifest: Path, tmp_path: Path) -> None:
+    module = fit(manifest)
+    modes = [part.training for part in module.codec.train().modules()]
+    module.export(tmp_path / "codec")
+    assert [part.training for part in module.codec.modules()] == modes
+
+
 def test_the_adversary_learns_beside_the_codec(manifest: Path) -> None:
     module = fit(manifest, adversarial_weight=1.0)
     moments = module.trainer.optimizers[1].state

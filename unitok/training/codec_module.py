@@ -8,6 +8,7 @@ Mimi (arXiv:2410.00037) and, from transcripts, CosyVoice (arXiv:2407.05407).
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from pathlib import Path
@@ -137,7 +138,8 @@ class CodecModule(L.LightningModule):
         from unitok.tokenizers import save_tokenizer
         from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
 
-        save_tokenizer(UnitokCodecTokenizer(self.codec, name=self.hparams["name"]), folder)
+        # A copy: a tokenizer puts its network into evaluation mode, and training goes on with this one.
+        save_tokenizer(UnitokCodecTokenizer(copy.deepcopy(self.codec), name=self.hparams["name"]), folder)
 
     def _n_codebooks(self) -> int | None:
         draw = random.Random(self.global_step)  # the same on every device, or their codebook updates would not match
