@@ -1,6 +1,7 @@
 """`unitok synth` writes corpora and refuses what does not fit together."""
 
 import json
+import shutil
 
 import pytest
 
@@ -27,10 +28,24 @@ def test_a_corpus_of_another_kind_is_not_continued(tmp_path, capsys):
     assert "corpus: 'SoundCorpus' there, 'SpeechCorpus' asked for" in capsys.readouterr().err
 
 
-def test_options_of_speech_are_refused_for_sounds(tmp_path, capsys):
-    arguments = ["synth", "--corpus", "sounds", "--out", str(tmp_path), "--utterances", "1"]
-    assert main([*arguments, "--voices", "slt"]) == 2
-    assert "--voices is for --corpus speech; leave it out for sounds." in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("corpus", "option", "takers"),
+    [("sounds", "voices", "speech"), ("sounds", "words", "speech or translation"), ("translation", "voices", "speech")],
+)
+def test_options_of_another_corpus_are_refused(corpus, option, takers, tmp_path, capsys):
+    arguments = ["synth", "--corpus", corpus, "--out", str(tmp_path), "--utterances", "1"]
+    assert main([*arguments, f"--{option}", "x"]) == 2
+    assert f"--{option} is for --corpus {takers}, not for {corpus}. Leave it out." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not (shutil.which("flite") and shutil.which("espeak-ng")), reason="needs flite and espeak-ng")
+def test_translations_are_written_with_both_sides(tmp_path, capsys):
+    assert main(["synth", "--corpus", "translation", "--out", str(tmp_path), "--utterances", "2"]) == 0
+    for row in read_manifest(tmp_path / "manifest.jsonl"):
+        assert (tmp_path / row["audio"]).is_file()
+        assert (tmp_path / row["target_audio"]).is_file()
+        assert {row["lang"], row["target_lang"]} == {"en", "es"}
+        assert row["text"] != row["target_text"]
 
 
 @pytest.mark.parametrize(("option", "value"), [("--rate", "2,1"), ("--pitch", "high"), ("--hours", "0")])

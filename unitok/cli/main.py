@@ -53,7 +53,7 @@ COMMANDS: dict[str, Command] = {
     "detokenize": Command("detokenize", "turn codec codes back into audio"),
     "inspect": Command("inspect", "print or draw the token sequence of an input or of a stored record"),
     "prepare": Command("prepare", "turn a manifest into record shards to train on"),
-    "synth": Command("synth", "make a procedural corpus, of speech or of sounds"),
+    "synth": Command("synth", "make a procedural corpus: speech, translations, sounds"),
     "train-tokenizer": Command("train_tokenizer", "learn a SentencePiece vocabulary from texts"),
     "fit": Command("fit", "train: unitok fit --config FILE.yaml", raw=True),
     "validate": Command("fit", "measure the validation loss of a checkpoint", raw=True),

@@ -1,4 +1,4 @@
-"""`unitok synth`: make a procedural corpus, of speech or of sounds."""
+"""`unitok synth`: make a procedural corpus: speech, spoken translations, or sounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unitok.errors import DataError
 
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 EXAMPLE = "unitok synth --out out/corpus --hours 1"
-SPEECH_ONLY = ("voices", "rate", "pitch", "words")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "speech": ("voices", "rate", "pitch", "words"),
+    "translation": ("words",),
+    "sounds": (),
+}
+"""What each corpus takes besides the options of all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "--corpus",
-        choices=("speech", "sounds"),
+        choices=tuple(OPTIONS),
         default="speech",
-        help="speech: sentences of a grammar, for tts and asr; sounds: scenes with captions, for tta, aac and ac "
-        "(default: speech)",
+        help="speech: sentences of a grammar, for tts and asr; translation: English-Spanish, for s2st, s2tt and mt; "
+        "sounds: scenes with captions, for tta, aac and ac (default: speech)",
     )
     parser.add_argument(
         "--out",
@@ -42,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         choices=("train", "held_out"),
         default="train",
-        help="the two never share a sentence or a scene (default: train)",
+        help="the two never share a sentence, a combination of words, or a scene (default: train)",
     )
     parser.add_argument(
         "--voices",
@@ -60,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LOW,HIGH",
         help="speech: pitch relative to the voice's own (default: 1,1)",
     )
-    parser.add_argument("--words", help="speech: word file of the grammar (default: unitok's own)")
+    parser.add_argument("--words", help="speech, translation: word file of the grammar (default: unitok's own)")
     parser.add_argument("--workers", type=int, default=2, help="synthesisers that run at once (default: 2)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -92,22 +97,28 @@ def _corpus(args: argparse.Namespace) -> Corpus:
     """Return what to make.
 
     Raises:
-        DataError: If an option of speech is given for something else.
+        DataError: If an option is given that the corpus does not take.
     """
-    given = {name: getattr(args, name) for name in SPEECH_ONLY if getattr(args, name) is not None}
+    names = sorted({name for allowed in OPTIONS.values() for name in allowed})
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(args, name)) is not None}
+    for name in given:
+        if name not in OPTIONS[args.corpus]:
+            takers = " or ".join(corpus for corpus, allowed in OPTIONS.items() if name in allowed)
+            raise DataError(f"--{name} is for --corpus {takers}, not for {args.corpus}. Leave it out.")
     if args.corpus == "sounds":
         from unitok.data.synth.scenes import SoundCorpus
 
-        if given:
-            raise DataError(f"--{next(iter(given))} is for --corpus speech; leave it out for sounds.")
         return SoundCorpus(args.seed, args.split)
+    if args.corpus == "translation":
+        from unitok.data.synth.translation_corpus import TranslationCorpus
+
+        return TranslationCorpus(args.seed, args.split, **given)
     from unitok.data.synth.speech import SpeechCorpus
 
-    names = {"rate": "rate_range", "pitch": "pitch_range"}
-    settings = {names.get(name, name): value for name, value in given.items()}
     if args.voices:
-        settings["voices"] = tuple(args.voices.split(","))
-    return SpeechCorpus(args.seed, args.split, **settings)
+        given["voices"] = tuple(args.voices.split(","))
+    ranges = {"rate": "rate_range", "pitch": "pitch_range"}
+    return SpeechCorpus(args.seed, args.split, **{ranges.get(name, name): value for name, value in given.items()})
 
 
 def _positive(text: str) -> float:
