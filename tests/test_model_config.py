@@ -39,6 +39,7 @@ def test_sizes_left_out_follow_from_the_others():
         ({"ar_codebooks": 2}, "ar_codebooks=2 needs a local Transformer: set local, or ar_codebooks=1"),
         ({"local": stack()}, "ar_codebooks=1 has no use for a local Transformer: set local=null"),
         ({"local_fraction": 0.0}, "local_fraction=0.0 must be above 0 and at most 1"),
+        ({"history_dropout": 1.5}, "history_dropout=1.5 must be at least 0 and at most 1"),
         ({"codebook_weights": (1, -2)}, r"codebook_weights=\[1.0, -2.0\] must not be negative"),
     ],
 )

@@ -237,3 +237,19 @@ def test_weights_are_stored_as_asked_for_beside_the_model_card(shards, tmp_path)
 def test_a_model_card_that_is_not_there_is_missed_before_training():
     with pytest.raises(UnitokError, match=r"model_card: 'none\.md' does not exist"):
         module(model_card="none.md")
+
+
+def test_the_prior_of_alignment_goes_into_training_alone_and_ends(shards, tmp_path):
+    lm, biases = module(), []
+    inner = lm.lm.loss
+    lm.lm.loss = lambda batch, seed, bias=None: (biases.append((lm.training, bias)), inner(batch, seed, bias))[1]
+    fit(tmp_path, shards, 10, lm=lm, val=True, val_check_interval=5, check_val_every_n_epoch=None)
+    training = [bias for in_training, bias in biases if in_training]
+    assert [bias is not None for bias in training] == [True] * 8 + [False] * 2
+    lowest = [float(bias.min()) for bias in training[:8]]
+    assert min(lowest[:4]) < -2
+    assert min(lowest) >= -6
+    assert lowest[7] > -6 / 5 - 1e-6  # a fifth of the strength is left
+    validating = [bias for in_training, bias in biases if not in_training]
+    assert validating
+    assert all(bias is None for bias in validating)

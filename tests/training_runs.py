@@ -4,6 +4,7 @@ import lightning as L
 
 from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import BatchConfig
+from unitok.model.alignment import AlignmentPrior
 from unitok.model.config import LMConfig, TransformerConfig
 from unitok.training.lm_module import LMModule
 from unitok.training.optimizers import OptimizerConfig
@@ -18,10 +19,12 @@ def stack(d_model):
 
 def module(tasks=("tts", "asr"), **settings):
     L.seed_everything(3)
-    # Everything random is on: dropout, frames of the local stage, levels of the refiner.
-    config = LMConfig(stack(16), local=stack(8), refiner=stack(8), ar_codebooks=2, local_fraction=0.4)
+    # Everything random is on: dropout, frames of the local stage, levels of the refiner, hidden history, the prior.
+    random = {"local_fraction": 0.4, "history_dropout": 0.5}
+    config = LMConfig(stack(16), local=stack(8), refiner=stack(8), ar_codebooks=2, **random)
     defaults = {"text_tokenizer": "bytes", "audio_tokenizer": "toy_audio", "langs": ["en"], "ema_decay": 0.9}
     defaults["schedule"] = ScheduleConfig(warmup_steps=3, total_steps=STEPS)
+    defaults["alignment_prior"] = AlignmentPrior(hold_steps=3, end_steps=8)
     defaults["optimizer"] = OptimizerConfig("muon", lr=0.01)
     return LMModule(config, tasks=list(tasks), **(defaults | settings))
 

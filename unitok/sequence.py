@@ -49,6 +49,8 @@ class Segment:
     """First position."""
     stop: int
     """One past the last position."""
+    aligned: bool = False
+    """Its content runs alongside that of the other aligned segments: targets, and conditions whose card says so."""
 
     @property
     def content(self) -> slice:
@@ -204,6 +206,16 @@ class TokenSequence:
         return kinds
 
     @property
+    def place(self) -> Tensor:
+        """`[S]`, float32: how far into its segment each content position of an aligned one is, 0 to 1; -1 elsewhere."""
+        place = torch.full((len(self),), -1.0)
+        for segment in self.segments:
+            if segment.aligned:
+                n = segment.content.stop - segment.content.start
+                place[segment.content] = (torch.arange(n) + 0.5) / max(n, 1)
+        return place
+
+    @property
     def loss_weight(self) -> Tensor:
         """`[S]`, float32: weight of each label, 0 elsewhere."""
         labels = self.loss_mask.float()
@@ -239,7 +251,7 @@ class TokenSequence:
 
 @dataclass(frozen=True, eq=False)
 class SequenceBatch:
-    """Sequences side by side, padded on the right with `<empty>`; padding is False or 0 in every mask."""
+    """Sequences side by side, padded on the right with `<empty>`; padding is False or 0 in masks, -1 in `place`."""
 
     tokens: Tensor
     """`[B, S, K]`, int64."""
@@ -255,6 +267,8 @@ class SequenceBatch:
     """`[B, S]`, int8: `vocabulary.kind_index` of the segment, 0 for control tokens and padding."""
     loss_weight: Tensor
     """`[B, S]`, float32: weight of each label."""
+    place: Tensor
+    """`[B, S]`, float32: how far into its segment a position of aligned content is, 0 to 1; negative elsewhere."""
     codebook_weight: Tensor | None = None
     """`[B, K]`, float32: codebook weights of the task cards, 1 where a card has none; None where no card has any."""
 
@@ -299,6 +313,7 @@ def collate(sequences: Sequence[TokenSequence]) -> SequenceBatch:
         prefix_mask=_padded([s.prefix_mask for s in sequences]),
         kind=_padded([s.kinds for s in sequences]),
         loss_weight=_padded([s.loss_weight for s in sequences]),
+        place=_padded([s.place for s in sequences], fill=-1.0),
         codebook_weight=_codebook_weight(sequences),
     )
 
@@ -313,8 +328,8 @@ def _codebook_weight(sequences: Sequence[TokenSequence]) -> Tensor | None:
     return weight
 
 
-def _padded(rows: list[Tensor]) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+def _padded(rows: list[Tensor], fill: float = 0.0) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 
 def _count(n: int, word: str) -> str:

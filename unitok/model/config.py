@@ -145,6 +145,9 @@ class LMConfig:
     """Share of the target frames that the local Transformer is trained on, drawn anew at each step."""
     codebook_weights: tuple[float, ...] = ()
     """Weight of each codebook's loss, K numbers; empty means 1 for all."""
+    history_dropout: float = 0.0
+    """Hide up to this share of a target's earlier frames in training, a share drawn anew for each sequence: where a
+    frame tells less about the next one, the conditions must tell more."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a vocabulary; `check` does the rest.
@@ -164,6 +167,8 @@ class LMConfig:
             )
         if not 0 < self.local_fraction <= 1:
             problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
+        if not 0 <= self.history_dropout <= 1:
+            problems.append(f"history_dropout={self.history_dropout} must be at least 0 and at most 1")
         if any(weight < 0 for weight in self.codebook_weights):
             problems.append(f"codebook_weights={list(self.codebook_weights)} must not be negative")
         _raise("LMConfig", problems)

@@ -98,12 +98,13 @@ class UnitokLM(nn.Module):
         fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.config.ar_codebooks
         return tokens.masked_fill(frame_mask[..., None] & fine, self.empty_id)
 
-    def hidden(self, tokens: Tensor, prefix_mask: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, prefix_mask: Tensor | None = None, attention_bias: Tensor | None = None) -> Tensor:
         """Run the global Transformer over whole sequences. With padding on the right nothing sees it, without a mask.
 
         Args:
             tokens: `[B, S, K]`, as `coarse` returns them.
             prefix_mask: `[B, S]`, positions before the first target; in a prefix LM they see each other.
+            attention_bias: `[B, S, S]`, added to the logits of attention in all layers.
 
         Returns:
             Normalised states `[B, S, D]`.
@@ -112,13 +113,16 @@ class UnitokLM(nn.Module):
             ValueError: If a prefix LM is not told where the prefix is.
         """
         embeds = self.embed(tokens)
-        if not self.config.prefix_lm:
+        if not self.config.prefix_lm and attention_bias is None:
             return self.transformer(embeds, is_causal=True)
-        prefix_mask = _given(prefix_mask, "prefix_mask")
         S = tokens.shape[1]
-        causal = torch.ones(S, S, dtype=torch.bool, device=tokens.device).tril()
-        seen = causal | prefix_mask[:, None, :] & prefix_mask[:, :, None]
-        return self.transformer(embeds, attn_mask=seen[:, None])
+        mask = torch.ones(S, S, dtype=torch.bool, device=tokens.device).tril()[None]
+        if self.config.prefix_lm:
+            prefix_mask = _given(prefix_mask, "prefix_mask")
+            mask = mask | prefix_mask[:, None, :] & prefix_mask[:, :, None]
+        if attention_bias is not None:
+            mask = attention_bias.masked_fill(~mask, -torch.inf).to(embeds.dtype)
+        return self.transformer(embeds, attn_mask=mask[:, None])
 
     def slot0_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the next position's slot 0, `[..., D]` -> `[..., V]`; -inf for what slot 0 never holds."""
@@ -207,7 +211,7 @@ class UnitokLM(nn.Module):
         """
         return LocalStage(self._local(), self.embed, hidden)
 
-    def loss(self, batch: SequenceBatch, seed: int | None = None) -> LMOutput:
+    def loss(self, batch: SequenceBatch, seed: int | None = None, attention_bias: Tensor | None = None) -> LMOutput:
         """Return the training loss of a batch, teacher-forced.
 
         The weighted mean of the cross-entropy over all labels: slot 0 where `loss_mask` is set, and codebooks 1 … K-1
@@ -217,10 +221,15 @@ class UnitokLM(nn.Module):
 
         Args:
             batch: Sequences padded on the right.
-            seed: Of the drawing of frames and level (dropout is not meant); None draws from PyTorch's own generator.
+            seed: Of the drawing of frames, level and hidden history (not of `dropout`); None draws from PyTorch's own
+                generator.
+            attention_bias: `[B, S, S]`, added to the logits of attention (`alignment.attention_bias`).
         """
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        hidden = self.hidden(self.coarse(batch.tokens, batch.frame_mask), batch.prefix_mask)
+        tokens = self.coarse(batch.tokens, batch.frame_mask)
+        if self.training and self.config.history_dropout:
+            tokens = self._hide_history(tokens, batch.frame_mask, generator)
+        hidden = self.hidden(tokens, batch.prefix_mask, attention_bias)
         frame_weights = self._frame_weights(batch)
         slot0_weights = self._slot0_weights(batch)
         tally = LossTally(slot0_weights[batch.loss_mask].sum() + frame_weights[batch.frame_mask][:, 1:].sum())
@@ -239,6 +248,13 @@ class UnitokLM(nn.Module):
         """Return logits of the ids that slot 0 can hold, `[..., D]` -> `[..., len(slot0_ids)]`."""
         weight = self.embedding.weight[self.slot0_ids] if self.head is None else self.head.weight
         return F.linear(hidden, weight)
+
+    def _hide_history(self, tokens: Tensor, frame_mask: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return tokens with some target frames empty, a share of each sequence's drawn from 0 to `history_dropout`."""
+        B, S = frame_mask.shape
+        share = torch.rand(B, 1, generator=generator) * self.config.history_dropout
+        hidden = (torch.rand(B, S, generator=generator) < share).to(frame_mask.device) & frame_mask
+        return tokens.masked_fill(hidden[..., None], self.empty_id)
 
     def _frame_weights(self, batch: SequenceBatch) -> Tensor:
         """Return the weight of every slot as a label of a codebook, `[B, S, K]`, 0 where it is empty."""

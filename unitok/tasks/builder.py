@@ -166,11 +166,12 @@ class _Layout:
 
     def segment(self, field: Field, role: Role, content: Tensor) -> None:
         rows = torch.cat([self._marker(f"<{field.kind}>"), content, self._marker(f"</{field.kind}>")])
-        self._append(field.name, field.kind, role, rows, field.loss_weight if role == "target" else 0.0)
+        weight = field.loss_weight if role == "target" else 0.0
+        self._append(field.name, field.kind, role, rows, weight, aligned=field.aligned or role == "target")
 
-    def _append(self, name: str, kind: str, role: Role, rows: Tensor, weight: float) -> None:
+    def _append(self, name: str, kind: str, role: Role, rows: Tensor, weight: float, aligned: bool = False) -> None:
         start = self.segments[-1].stop if self.segments else 0
-        self.segments.append(Segment(name, kind, role, start, start + len(rows)))
+        self.segments.append(Segment(name, kind, role, start, start + len(rows), aligned))
         self.rows.append(rows)
         self.weights.append(torch.full((len(rows),), weight))
 

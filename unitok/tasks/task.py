@@ -41,6 +41,8 @@ class Field:
     """May be left out, in training as in generation."""
     guided: bool = False
     """Left out of some training examples, so that generation can be guided by it (`GenerateDefaults.guidance`)."""
+    aligned: bool = False
+    """Runs alongside the targets, as a text does with its speech; training may show where (`alignment_prior`)."""
     field: str = ""
     """The record field it is read from; the name where the card gives none."""
     max_seconds: float | None = None
@@ -67,6 +69,8 @@ class Field:
             entry["optional"] = True
         if self.guided:
             entry["guided"] = True
+        if self.aligned:
+            entry["aligned"] = True
         if self.field != self.name:
             entry["field"] = self.field
         if self.max_seconds is not None:
@@ -238,6 +242,7 @@ def _condition(part: CardReader) -> Field:
     condition = Field(
         **_field(part),
         guided=part.take("guided", bool, False),
+        aligned=part.take("aligned", bool, False),
         max_seconds=part.take("max_seconds", float, minimum=0.0),
         source=part.take("from", str, choices=SOURCES),
     )

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unitok.errors import CheckpointError, UnitokError
+from unitok.model.alignment import AlignmentPrior, attention_bias
 from unitok.model.config import LMConfig
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Block
@@ -51,6 +52,7 @@ class LMModule(L.LightningModule):
         place_codes: bool = True,
         optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
         schedule: ScheduleConfig = DEFAULT_SCHEDULE,
+        alignment_prior: AlignmentPrior | None = None,
         ema_decay: float = 0.0,
         store_as: Literal["float32", "bfloat16", "float16"] = "float32",
         model_card: Path | None = None,
@@ -69,6 +71,8 @@ class LMModule(L.LightningModule):
                 a codec that does not tell its vectors gets random ones.
             optimizer: How weights are updated.
             schedule: How the learning rate goes.
+            alignment_prior: Show in the first steps where in its conditions a target is (cards say which run alongside
+                it: `aligned`), which teaches to read long before the loss alone does; None: never.
             ema_decay: Decay of a moving average of the weights, such as 0.999, used in validation and export; 0: none.
             store_as: Type of the weights in the exported folder; they are trained in float32 whatever it is.
             model_card: Markdown file that becomes the README.md of the exported folder; None: what the parts tell.
@@ -81,7 +85,7 @@ class LMModule(L.LightningModule):
             raise UnitokError(
                 f"model.init_args.model_card: '{model_card}' does not exist. Write it, or leave the setting out."
             )
-        self.optimizer_config, self.schedule_config = optimizer, schedule
+        self.optimizer_config, self.schedule_config, self.alignment_prior = optimizer, schedule, alignment_prior
         if init_from is not None:
             settings = {
                 "lm": lm,
@@ -124,7 +128,8 @@ class LMModule(L.LightningModule):
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         """Return the loss of one batch; what is random in it depends on the batch's number alone, for resumed runs."""
-        output = self.lm.loss(batch, seed=self._seed_step())
+        seed = self._seed_step()
+        output = self.lm.loss(batch, seed, self._attention_bias(batch, seed))
         self._train_meter.add(output)
         self._n_positions.append(batch.lengths)
         return output.loss
@@ -251,6 +256,13 @@ class LMModule(L.LightningModule):
     def _log(self, stage: str, means: dict[str, float], batch_size: int) -> None:
         for name, value in means.items():
             self.log(f"{stage}/{name}", value, prog_bar=name == "loss", batch_size=batch_size)
+
+    def _attention_bias(self, batch: SequenceBatch, seed: int) -> Tensor | None:
+        """Return the alignment prior of this step, for each sequence as strong as drawn: some must do without."""
+        if self.alignment_prior is None or not (strength := self.alignment_prior.strength(self.global_step)):
+            return None
+        drawn = torch.rand(len(batch), generator=torch.Generator().manual_seed(seed + 1)) * strength
+        return attention_bias(batch, self.alignment_prior.width, drawn)
 
     def _seed_step(self) -> int:
         """Return the seed of this training batch; torch's own generator, which dropout draws from, gets it too."""
