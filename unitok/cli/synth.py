@@ -17,7 +17,7 @@ __all__ = ["add_arguments", "run"]
 
 EXAMPLE = "unitok synth --out out/corpus --hours 1"
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "speech": ("voices", "rate", "pitch", "words"),
+    "speech": ("voices", "rate", "pitch", "words", "sentences"),
     "translation": ("words",),
     "sounds": (),
 }
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corpus",
         choices=tuple(OPTIONS),
         default="speech",
-        help="speech: sentences of a grammar, for tts and asr; translation: English-Spanish, for s2st, s2tt and mt; "
+        help="speech: English sentences, for tts and asr; translation: English-Spanish, for s2st, s2tt and mt; "
         "sounds: scenes with captions, for tta, aac and ac (default: speech)",
     )
     parser.add_argument(
@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_bounds,
         metavar="LOW,HIGH",
         help="speech: pitch relative to the voice's own (default: 1,1)",
+    )
+    parser.add_argument(
+        "--sentences",
+        metavar="SOURCE,…",
+        help="speech: where sentences come from, grammar or wordnet (everyday English, 30 000 words; Debian: "
+        "wordnet-base), or both in equal parts (default: grammar)",
     )
     parser.add_argument("--words", help="speech, translation: word file of the grammar (default: unitok's own)")
     parser.add_argument("--workers", type=int, default=2, help="synthesisers that run at once (default: 2)")
@@ -115,8 +121,9 @@ def _corpus(args: argparse.Namespace) -> Corpus:
         return TranslationCorpus(args.seed, args.split, **given)
     from unitok.data.synth.speech import SpeechCorpus
 
-    if args.voices:
-        given["voices"] = tuple(args.voices.split(","))
+    for name in ("voices", "sentences"):
+        if name in given:
+            given[name] = tuple(given[name].split(","))
     ranges = {"rate": "rate_range", "pitch": "pitch_range"}
     return SpeechCorpus(args.seed, args.split, **{ranges.get(name, name): value for name, value in given.items()})
 

@@ -1,4 +1,4 @@
-"""English speech: sentences of the grammar, spoken by synthetic voices."""
+"""English speech: sentences of the grammar or from WordNet, spoken by synthetic voices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from functools import cached_property
 from unitok.data.synth.corpus import Item
 from unitok.data.synth.grammar import Grammar, Split
 from unitok.data.synth.voices import FLITE_VOICES, VoiceStyle, speak
+from unitok.data.synth.wordnet import WordNetExamples
+from unitok.errors import DataError
 
 __all__ = ["SpeechCorpus"]
+
+SOURCES = ("grammar", "wordnet")
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,33 @@ class SpeechCorpus:
     """Bounds of the pitch, relative to the voice's own."""
     words: str | None = None
     """Word file of the grammar; default: the English one."""
+    sentences: Sequence[str] = ("grammar",)
+    """Where sentences come from, drawn with equal weight: `grammar`, `wordnet`."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown sources.
+
+        Raises:
+            DataError: If there is one, or none at all.
+        """
+        unknown = [name for name in self.sentences if name not in SOURCES]
+        if unknown or not self.sentences:
+            raise DataError(f"sentences come from {', '.join(SOURCES)}, not from {', '.join(unknown) or 'nowhere'}.")
 
     @cached_property
     def grammar(self) -> Grammar:
-        """Where the sentences come from."""
+        """The grammar, with its words."""
         return Grammar.load(self.words)
 
     def utterance(self, index: int) -> tuple[str, str, VoiceStyle]:
         """Return text, voice and style of utterance `index`."""
         rng = random.Random(f"{self.seed}/{index}/{self.split}/style")
         style = VoiceStyle(rate=rng.uniform(*self.rate_range), pitch=rng.uniform(*self.pitch_range))
-        return self.grammar.sentence(self.seed, index, self.split), rng.choice(list(self.voices)), style
+        voice = rng.choice(list(self.voices))
+        # Drawn last, and only where there is a choice: corpora of the grammar alone stay what they were.
+        source = rng.choice(list(self.sentences)) if len(self.sentences) > 1 else self.sentences[0]
+        sentences = self.grammar if source == "grammar" else WordNetExamples.load()
+        return sentences.sentence(self.seed, index, self.split), voice, style
 
     def item(self, index: int) -> Item:
         """Speak utterance `index`: fields `audio`, `text`, `speaker`, `lang`."""
