@@ -7,7 +7,8 @@ from collections import defaultdict
 
 import pytest
 
-from unitok.data.synth.translation import Derivation, Nominal, Noun, ParallelGrammar, Verb, english_degree, english_form
+from unitok.data.synth.inflection import english_degree, english_form
+from unitok.data.synth.translation import Derivation, Nominal, Noun, ParallelGrammar, Verb
 from unitok.data.synth.translation_corpus import SPANISH_VOICES, TranslationCorpus
 
 PERSONS = ["yo", "tú", "él", "nosotros", "ellos"]

@@ -15,22 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
 
+from unitok.data.synth import signals
+from unitok.data.synth.signals import RATE_HZ, TURN, Wave
 from unitok.errors import DataError
 
 __all__ = ["PITCHES", "RATE_HZ", "SOUNDS", "Pitch", "SoundClass"]
 
-RATE_HZ = 16000
-"""Sample rate of all sounds."""
 PITCHES = {"low": 0.5, "middle": 1.0, "high": 2.0}
 """Pitch class -> multiple of the class's own frequency. A draw is within a tenth of it: the bands never touch."""
 
 Pitch = Literal["low", "middle", "high"]
-Wave = NDArray[np.float64]
-Peak = tuple[float, float]
-_TABLE = 8192
-_TURN = 2 * np.pi
 
 
 @dataclass(frozen=True)
@@ -114,113 +109,43 @@ def _sound(family: str, noun: str, *verbs: str, **fields: Any) -> Callable[[Call
     return register
 
 
-def _glide(t: Wave, *values: float) -> Wave:
-    """Go through the values in equal steps, from the first at the beginning to the last at the end."""
-    return np.interp(t, np.linspace(0, t[-1], len(values)), values)
-
-
-def _drift(rng: Generator, t: Wave, per_second: float) -> Wave:
-    """Wander between 0 and 1, with so many turns a second."""
-    return _glide(t, *rng.random(2 + int(t[-1] * per_second)))
-
-
-def _decay(t: Wave, seconds: float, start: float = 0.0) -> Wave:
-    """Fall by a factor of e every so many seconds, from `start` on; 0 before."""
-    return np.exp((start - t) / seconds) * (t >= start)
-
-
-def _phase(hz: Wave) -> Wave:
-    """Turn a frequency over time into a phase, in cycles."""
-    return np.cumsum(hz) / RATE_HZ
-
-
-def _vibrato(t: Wave, hz: float, per_second: float, depth: float) -> Wave:
-    return _phase(hz * (1 + depth * np.sin(_TURN * per_second * t)))
-
-
-def _sine(phase: Wave) -> Wave:
-    return np.sin(_TURN * phase)
-
-
-def _harmonics(phase: Wave, hz: float, slope: float, step: int = 1) -> Wave:
-    """Sum the harmonics k = 1, 1 + step… up to 7 kHz, with amplitudes `k ** -slope`; `hz` is the most they are of."""
-    k = np.arange(1, int(max(7000 / hz, 1)) + 1, step)
-    spectrum = np.zeros(_TABLE // 2 + 1, complex)
-    spectrum[k] = -0.5j * _TABLE * k**-slope
-    return np.fft.irfft(spectrum)[(phase * _TABLE).astype(np.int64) % _TABLE]
-
-
-def _partials(t: Wave, hz: ArrayLike, level: ArrayLike, decay_s: ArrayLike) -> Wave:
-    """Sum P damped sines of these frequencies, levels and decays."""
-    rows = np.broadcast(hz, level, decay_s)
-    return np.sum([a * np.exp(-t / d) * np.sin(_TURN * f * t) for f, a, d in rows if f < 7800], axis=0)
-
-
-def _filter(wave: Wave, *peaks: Peak) -> Wave:
-    """Pass what lies around the peaks, each (centre, half width) in Hz."""
-    n = _fast_length(len(wave))
-    f = np.fft.rfftfreq(n, 1 / RATE_HZ)
-    gain = sum(1 / (1 + ((f - centre) / width) ** 2) for centre, width in peaks)
-    return np.fft.irfft(np.fft.rfft(wave, n) * gain, n)[: len(wave)]
-
-
-def _noise(rng: Generator, t: Wave, *peaks: Peak) -> Wave:
-    """Draw noise around the peaks, with a root mean square of 1."""
-    noise = _filter(rng.standard_normal(len(t)), *peaks)
-    return noise / noise.std()
-
-
-def _scatter(rng: Generator, t: Wave, per_second: float, kernel: Wave) -> Wave:
-    """Let copies of a short sound fall at random, at random levels."""
-    hits = (rng.random(len(t)) < per_second / RATE_HZ) * rng.exponential(size=len(t))
-    n = _fast_length(len(t) + len(kernel))
-    return np.fft.irfft(np.fft.rfft(hits, n) * np.fft.rfft(kernel, n), n)[: len(t)]
-
-
-def _fast_length(n: int) -> int:
-    """Return the next length with small prime factors only: on a large one the transform takes ten times as long."""
-    return -(-n // 1024) * 1024
-
-
-def _until(seconds: float) -> Wave:
-    return np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-
-
 @_sound("tones", "beep", "sound", hz=900, pitched=True, seconds=0.18)
 def beep(rng: Generator, t: Wave, hz: float) -> Wave:
     """A pure tone."""
-    return np.sin(_TURN * hz * t)
+    return np.sin(TURN * hz * t)
 
 
 @_sound("tones", "rising tone", "sound", hz=300, seconds=0.6)
 def rising_tone(rng: Generator, t: Wave, hz: float) -> Wave:
     """Three octaves up."""
-    return _sine(_phase(hz * 2 ** _glide(t, 0, 3)))
+    return signals.sine(signals.phase_of(hz * 2 ** signals.glide(t, 0, 3)))
 
 
 @_sound("tones", "falling tone", "sound", hz=300, seconds=0.6)
 def falling_tone(rng: Generator, t: Wave, hz: float) -> Wave:
     """Three octaves down."""
-    return _sine(_phase(hz * 2 ** _glide(t, 3, 0)))
+    return signals.sine(signals.phase_of(hz * 2 ** signals.glide(t, 3, 0)))
 
 
 @_sound("tones", "buzzer", "sound", "drone", event="blast", hz=140, seconds=0.4)
 def buzzer(rng: Generator, t: Wave, hz: float) -> Wave:
     """A square wave: odd harmonics."""
-    return _harmonics(hz * t, hz, 1.0, step=2)
+    return signals.harmonics(hz * t, hz, 1.0, step=2)
 
 
 @_sound("tones", "whistle", "blow", "sound", event="blast", hz=1600, pitched=True, seconds=0.4)
 def whistle(rng: Generator, t: Wave, hz: float) -> Wave:
     """A pea whistle: a tone that flutters, and breath."""
-    flutter = _sine(30 * t)
-    return _sine(_phase(hz * (1 + 0.02 * flutter))) * (1 + 0.5 * flutter) + 0.15 * _noise(rng, t, (hz, 300))
+    flutter = signals.sine(30 * t)
+    return signals.sine(signals.phase_of(hz * (1 + 0.02 * flutter))) * (1 + 0.5 * flutter) + 0.15 * signals.noise(
+        rng, t, (hz, 300)
+    )
 
 
 @_sound("alarms", "siren", "wail", "howl", hz=800)
 def siren(rng: Generator, t: Wave, hz: float) -> Wave:
     """Up and down by an octave, every second and a half."""
-    return _harmonics(_phase(hz * 2 ** (-0.5 * np.cos(_TURN * t / 1.5))), 1.5 * hz, 2.0)
+    return signals.harmonics(signals.phase_of(hz * 2 ** (-0.5 * np.cos(TURN * t / 1.5))), 1.5 * hz, 2.0)
 
 
 @_sound("alarms", "telephone", "ring", event="ring", hz=1300, seconds=0.7, tail=0.2)
@@ -228,27 +153,27 @@ def telephone(rng: Generator, t: Wave, hz: float) -> Wave:
     """Two gongs that a hammer strikes in turn, 22 times a second."""
     gong = np.where(t * 22 % 2 < 1, hz, 1.25 * hz)
     struck = np.exp(-(t * 22 % 1)) * np.exp(-np.maximum(t - 0.7, 0) / 0.05)
-    return (_sine(gong * t) + _sine(2.7 * gong * t)) * struck
+    return (signals.sine(gong * t) + signals.sine(2.7 * gong * t)) * struck
 
 
 @_sound("alarms", "alarm clock", "beep", hz=2100)
 def alarm_clock(rng: Generator, t: Wave, hz: float) -> Wave:
     """Four short beeps and a rest, again and again."""
     on = ((t % 0.7) < 0.44) & ((t % 0.11) < 0.06)
-    return _harmonics(hz * t, hz, 1.0, step=2) * on
+    return signals.harmonics(hz * t, hz, 1.0, step=2) * on
 
 
 @_sound("alarms", "car horn", "honk", "blare", event="honk", hz=400, seconds=0.5)
 def car_horn(rng: Generator, t: Wave, hz: float) -> Wave:
     """Two bright tones, a major third apart."""
-    return _harmonics(hz * t, hz, 0.5) + _harmonics(1.26 * hz * t, 1.26 * hz, 0.5)
+    return signals.harmonics(hz * t, hz, 0.5) + signals.harmonics(1.26 * hz * t, 1.26 * hz, 0.5)
 
 
 @_sound("alarms", "doorbell", "chime", "ring", event="chime", hz=660, seconds=0.8, tail=0.6)
 def doorbell(rng: Generator, t: Wave, hz: float) -> Wave:
     """Ding, and dong a major third below."""
     dong = np.maximum(t - 0.4, 0)
-    return _partials(t, [hz, 3 * hz], [1, 0.3], [0.2, 0.1]) + _partials(
+    return signals.partials(t, [hz, 3 * hz], [1, 0.3], [0.2, 0.1]) + signals.partials(
         dong, [0.8 * hz, 2.4 * hz], [1, 0.3], [0.35, 0.15]
     )
 
@@ -256,22 +181,24 @@ def doorbell(rng: Generator, t: Wave, hz: float) -> Wave:
 @_sound("weather", "rain", "fall", "patter", article=False)
 def rain(rng: Generator, t: Wave, hz: float) -> Wave:
     """A hiss, and drops that hit something."""
-    drop = _until(0.01)
-    return _noise(rng, t, (5000, 2500)) + 3 * _scatter(rng, t, 90, _partials(drop, 2500, 1, 0.0008))
+    drop = signals.times(0.01)
+    return signals.noise(rng, t, (5000, 2500)) + 3 * signals.scatter(
+        rng, t, 90, signals.partials(drop, 2500, 1, 0.0008)
+    )
 
 
 @_sound("weather", "wind", "blow", "howl", article=False)
 def wind(rng: Generator, t: Wave, hz: float) -> Wave:
     """Gusts: bands of noise that come and go."""
-    gusts = [_drift(rng, t, 2.5) ** 3 * _noise(rng, t, (centre, 40)) for centre in (300, 450, 650)]
-    return np.sum(gusts, axis=0) + 0.1 * _noise(rng, t, (200, 200))
+    gusts = [signals.drift(rng, t, 2.5) ** 3 * signals.noise(rng, t, (centre, 40)) for centre in (300, 450, 650)]
+    return np.sum(gusts, axis=0) + 0.1 * signals.noise(rng, t, (200, 200))
 
 
 @_sound("weather", "thunder", "rumble", "roll", article=False)
 def thunder(rng: Generator, t: Wave, hz: float) -> Wave:
     """A crack and its deep echoes."""
-    rumble = _noise(rng, t, (60, 35)) * (0.15 + _drift(rng, t, 4)) * _glide(t, 1, 0.8, 0.3)
-    return rumble + _noise(rng, t, (500, 500)) * _decay(t, 0.12)
+    rumble = signals.noise(rng, t, (60, 35)) * (0.15 + signals.drift(rng, t, 4)) * signals.glide(t, 1, 0.8, 0.3)
+    return rumble + signals.noise(rng, t, (500, 500)) * signals.decay(t, 0.12)
 
 
 @_sound("weather", "sea", "roar", "surge")
@@ -279,193 +206,208 @@ def sea(rng: Generator, t: Wave, hz: float) -> Wave:
     """A wave every other second: it swells, breaks, and runs out in foam."""
     cycle = (t / 2 + rng.random()) % 1
     swell = np.interp(cycle, [0, 0.3, 0.4, 1], [0.05, 0.4, 1, 0.05])
-    return _noise(rng, t, (300, 200)) * swell + _noise(rng, t, (3500, 2000)) * swell**2
+    return signals.noise(rng, t, (300, 200)) * swell + signals.noise(rng, t, (3500, 2000)) * swell**2
 
 
 @_sound("weather", "fire", "crackle", "burn")
 def fire(rng: Generator, t: Wave, hz: float) -> Wave:
     """Few sharp crackles over a faint roar."""
-    snap = _until(0.01)
-    crackle = _scatter(rng, t, 18, _noise(rng, snap, (2500, 2500)) * _decay(snap, 0.0015))
-    return crackle + 0.06 * _noise(rng, t, (150, 100))
+    snap = signals.times(0.01)
+    crackle = signals.scatter(rng, t, 18, signals.noise(rng, snap, (2500, 2500)) * signals.decay(snap, 0.0015))
+    return crackle + 0.06 * signals.noise(rng, t, (150, 100))
 
 
 @_sound("weather", "stream", "babble", "gurgle")
 def stream(rng: Generator, t: Wave, hz: float) -> Wave:
     """Many bubbles of all sizes: each a tone that rises as it dies."""
-    bubble = _until(0.08)
+    bubble = signals.times(0.08)
     bubbles = [
-        _scatter(rng, t, 12, _sine(_phase(size * (1 + 6 * bubble))) * _decay(bubble, 0.02))
+        signals.scatter(
+            rng, t, 12, signals.sine(signals.phase_of(size * (1 + 6 * bubble))) * signals.decay(bubble, 0.02)
+        )
         for size in rng.uniform(400, 1300, 7)
     ]
-    return np.sum(bubbles, axis=0) + 0.05 * _noise(rng, t, (1500, 1000))
+    return np.sum(bubbles, axis=0) + 0.05 * signals.noise(rng, t, (1500, 1000))
 
 
 @_sound("impacts", "water drop", "fall", "drip", hz=1000, pitched=True, seconds=0.15)
 def water_drop(rng: Generator, t: Wave, hz: float) -> Wave:
     """The bubble it leaves: a tone that rises fast as it dies."""
-    return _sine(_phase(hz * (1 + 4 * t))) * _decay(t, 0.035)
+    return signals.sine(signals.phase_of(hz * (1 + 4 * t))) * signals.decay(t, 0.035)
 
 
 @_sound("impacts", "knock", "sound", hz=230, seconds=0.15)
 def knock(rng: Generator, t: Wave, hz: float) -> Wave:
     """Wood: a few low resonances that die at once."""
-    return _partials(t, [hz, 1.9 * hz, 3.1 * hz], [1, 0.6, 0.4], [0.03, 0.02, 0.01])
+    return signals.partials(t, [hz, 1.9 * hz, 3.1 * hz], [1, 0.6, 0.4], [0.03, 0.02, 0.01])
 
 
 @_sound("impacts", "clap", "sound", hz=1400, seconds=0.12)
 def clap(rng: Generator, t: Wave, hz: float) -> Wave:
     """Three bursts of noise within 20 ms."""
-    bursts = sum(_decay(t, 0.006, start) for start in (0.0, 0.01, 0.02)) + 0.4 * _decay(t, 0.03, 0.02)
-    return _noise(rng, t, (hz, 500)) * bursts
+    bursts = sum(signals.decay(t, 0.006, start) for start in (0.0, 0.01, 0.02)) + 0.4 * signals.decay(t, 0.03, 0.02)
+    return signals.noise(rng, t, (hz, 500)) * bursts
 
 
 @_sound("impacts", "footstep", "sound", hz=75, seconds=0.25)
 def footstep(rng: Generator, t: Wave, hz: float) -> Wave:
     """The heel thumps, the sole scrapes."""
-    scrape = _noise(rng, t, (3500, 1500)) * np.exp(-(((t - 0.13) / 0.03) ** 2))
-    return _partials(t, hz, 1, 0.035) + 0.12 * scrape
+    scrape = signals.noise(rng, t, (3500, 1500)) * np.exp(-(((t - 0.13) / 0.03) ** 2))
+    return signals.partials(t, hz, 1, 0.035) + 0.12 * scrape
 
 
 @_sound("impacts", "window", "shatter", "break", event="crash", seconds=0.5, tail=0.3)
 def window(rng: Generator, t: Wave, hz: float) -> Wave:
     """A crash, and splinters that ring high, fewer and fewer."""
-    splinter = _until(0.08)
+    splinter = signals.times(0.08)
     splinters = [
-        _scatter(rng, t, 25, _partials(splinter, pitch, 1, 0.015)) for pitch in rng.uniform(3000, 7000, size=6)
+        signals.scatter(rng, t, 25, signals.partials(splinter, pitch, 1, 0.015))
+        for pitch in rng.uniform(3000, 7000, size=6)
     ]
-    return 2 * _noise(rng, t, (5000, 3000)) * _decay(t, 0.03) + np.sum(splinters, axis=0) * _decay(t, 0.25)
+    return 2 * signals.noise(rng, t, (5000, 3000)) * signals.decay(t, 0.03) + np.sum(splinters, axis=0) * signals.decay(
+        t, 0.25
+    )
 
 
 @_sound("impacts", "clock", "tick", event="tick", hz=3600, seconds=0.08)
 def clock(rng: Generator, t: Wave, hz: float) -> Wave:
     """A click of two thin resonances."""
-    return _partials(t, [hz, 1.6 * hz], [1, 0.7], [0.004, 0.003])
+    return signals.partials(t, [hz, 1.6 * hz], [1, 0.7], [0.004, 0.003])
 
 
 @_sound("impacts", "door", "slam", event="slam", hz=110, seconds=0.35)
 def door(rng: Generator, t: Wave, hz: float) -> Wave:
     """A heavy blow of noise, and the lock that rattles after it."""
-    rattle = _noise(rng, t, (2000, 800)) * _decay(t, 0.015, 0.06)
+    rattle = signals.noise(rng, t, (2000, 800)) * signals.decay(t, 0.015, 0.06)
     return (
-        _noise(rng, t, (hz, 90)) * _decay(t, 0.08) + 0.25 * rattle + 0.4 * _noise(rng, t, (700, 500)) * _decay(t, 0.02)
+        signals.noise(rng, t, (hz, 90)) * signals.decay(t, 0.08)
+        + 0.25 * rattle
+        + 0.4 * signals.noise(rng, t, (700, 500)) * signals.decay(t, 0.02)
     )
 
 
 @_sound("impacts", "hammer", "strike", event="blow", hz=1700, seconds=0.3, tail=0.2)
 def hammer(rng: Generator, t: Wave, hz: float) -> Wave:
     """Iron on iron: high partials without order."""
-    ring = _partials(t, hz * np.array([1, 1.47, 2.09, 2.56, 3.39]), [1, 0.8, 0.9, 0.6, 0.5], 0.08)
-    return ring + 2 * _noise(rng, t, (3000, 2000)) * _decay(t, 0.004)
+    ring = signals.partials(t, hz * np.array([1, 1.47, 2.09, 2.56, 3.39]), [1, 0.8, 0.9, 0.6, 0.5], 0.08)
+    return ring + 2 * signals.noise(rng, t, (3000, 2000)) * signals.decay(t, 0.004)
 
 
 @_sound("animals", "dog", "bark", event="bark", hz=480, seconds=0.2)
 def dog(rng: Generator, t: Wave, hz: float) -> Wave:
     """A rough voice that jumps up and falls."""
-    voice = _harmonics(_phase(hz * _glide(t, 0.7, 1.2, 1, 0.7)), hz, 0.5)
-    rough = voice + 0.5 * _noise(rng, t, (1200, 600))
-    return _filter(rough, (650, 200), (1500, 300)) * _glide(t, 0.2, 1, 0.8, 0.3, 0)
+    voice = signals.harmonics(signals.phase_of(hz * signals.glide(t, 0.7, 1.2, 1, 0.7)), hz, 0.5)
+    rough = voice + 0.5 * signals.noise(rng, t, (1200, 600))
+    return signals.bandpass(rough, (650, 200), (1500, 300)) * signals.glide(t, 0.2, 1, 0.8, 0.3, 0)
 
 
 @_sound("animals", "cat", "meow", event="meow", hz=550, seconds=0.7)
 def cat(rng: Generator, t: Wave, hz: float) -> Wave:
     """A voice that opens from "ee" to "ow" on a high arch."""
-    voice = _harmonics(_phase(hz * _glide(t, 0.85, 1.2, 1.15, 0.8)), 1.2 * hz, 0.7)
-    opened = _glide(t, 0, 1, 1)
-    vowels = _filter(voice, (500, 100), (2800, 300)) * (1 - opened) + _filter(voice, (1000, 250)) * opened
-    return vowels * _glide(t, 0.2, 0.8, 1, 0.6, 0)
+    voice = signals.harmonics(signals.phase_of(hz * signals.glide(t, 0.85, 1.2, 1.15, 0.8)), 1.2 * hz, 0.7)
+    opened = signals.glide(t, 0, 1, 1)
+    vowels = (
+        signals.bandpass(voice, (500, 100), (2800, 300)) * (1 - opened) + signals.bandpass(voice, (1000, 250)) * opened
+    )
+    return vowels * signals.glide(t, 0.2, 0.8, 1, 0.6, 0)
 
 
 @_sound("animals", "bird", "chirp", "tweet", event="chirp", hz=2500, pitched=True, seconds=0.16)
 def bird(rng: Generator, t: Wave, hz: float) -> Wave:
     """A pure tone that dives and swings back."""
-    return _sine(_phase(hz * _glide(t, 1.25, 0.85, 1.1))) * _glide(t, 0, 1, 1, 0)
+    return signals.sine(signals.phase_of(hz * signals.glide(t, 1.25, 0.85, 1.1))) * signals.glide(t, 0, 1, 1, 0)
 
 
 @_sound("animals", "cricket", "chirp", "sing", hz=4600)
 def cricket(rng: Generator, t: Wave, hz: float) -> Wave:
     """Three pulses of a high tone, three times a second."""
-    pulses = np.sin(_TURN / 2 * 28 * t) ** 2 * (t % (9 / 28) < 3 / 28)
-    return _sine(hz * t) * pulses
+    pulses = np.sin(TURN / 2 * 28 * t) ** 2 * (t % (9 / 28) < 3 / 28)
+    return signals.sine(hz * t) * pulses
 
 
 @_sound("animals", "frog", "croak", event="croak", hz=42, seconds=0.4)
 def frog(rng: Generator, t: Wave, hz: float) -> Wave:
     """Slow pulses that ring in the throat."""
-    pulses = _harmonics(_phase(hz * _glide(t, 0.8, 1.2)), hz, 0.0)
-    return _filter(pulses, (600, 80), (1700, 150)) * _glide(t, 0.4, 1, 1, 0)
+    pulses = signals.harmonics(signals.phase_of(hz * signals.glide(t, 0.8, 1.2)), hz, 0.0)
+    return signals.bandpass(pulses, (600, 80), (1700, 150)) * signals.glide(t, 0.4, 1, 1, 0)
 
 
 @_sound("animals", "cow", "moo", event="moo", hz=130, seconds=0.9)
 def cow(rng: Generator, t: Wave, hz: float) -> Wave:
     """A deep voice that opens slowly."""
-    voice = _harmonics(_phase(hz * _glide(t, 0.8, 1.1, 1.1, 0.8)), hz, 0.8)
-    opened = _glide(t, 0, 1, 1, 0.6)
-    return (_filter(voice, (250, 60)) + opened * _filter(voice, (600, 100), (1000, 120))) * _glide(t, 0, 0.8, 1, 0.8, 0)
+    voice = signals.harmonics(signals.phase_of(hz * signals.glide(t, 0.8, 1.1, 1.1, 0.8)), hz, 0.8)
+    opened = signals.glide(t, 0, 1, 1, 0.6)
+    return (
+        signals.bandpass(voice, (250, 60)) + opened * signals.bandpass(voice, (600, 100), (1000, 120))
+    ) * signals.glide(t, 0, 0.8, 1, 0.8, 0)
 
 
 @_sound("animals", "sheep", "bleat", event="bleat", hz=280, seconds=0.7)
 def sheep(rng: Generator, t: Wave, hz: float) -> Wave:
     """A nasal voice that trembles."""
-    tremble = _sine(9 * t)
-    voice = _harmonics(_phase(hz * (1 + 0.06 * tremble)), hz, 0.3)
-    return _filter(voice, (900, 150), (1900, 250)) * (1 + 0.7 * tremble) * _glide(t, 0.3, 1, 1, 0.7, 0)
+    tremble = signals.sine(9 * t)
+    voice = signals.harmonics(signals.phase_of(hz * (1 + 0.06 * tremble)), hz, 0.3)
+    return signals.bandpass(voice, (900, 150), (1900, 250)) * (1 + 0.7 * tremble) * signals.glide(t, 0.3, 1, 1, 0.7, 0)
 
 
 @_sound("animals", "owl", "hoot", event="hoot", hz=380, seconds=0.45)
 def owl(rng: Generator, t: Wave, hz: float) -> Wave:
     """A hollow tone, soft at both ends, and air."""
-    tone = _sine(_phase(hz * _glide(t, 0.9, 1.03, 1, 0.92)))
-    return (tone + 0.1 * _noise(rng, t, (hz, 150))) * np.sin(np.pi * _glide(t, 0, 1)) ** 2
+    tone = signals.sine(signals.phase_of(hz * signals.glide(t, 0.9, 1.03, 1, 0.92)))
+    return (tone + 0.1 * signals.noise(rng, t, (hz, 150))) * np.sin(np.pi * signals.glide(t, 0, 1)) ** 2
 
 
 @_sound("animals", "crow", "caw", event="caw", hz=520, seconds=0.4)
 def crow(rng: Generator, t: Wave, hz: float) -> Wave:
     """A hoarse voice: more noise than tone."""
-    voice = _harmonics(_phase(hz * _glide(t, 0.9, 1.05, 0.85) * (1 + 0.2 * _drift(rng, t, 90))), hz, 0.2)
-    return _filter(voice + 2 * rng.standard_normal(len(t)), (1500, 250), (2600, 300)) * _glide(t, 0.2, 1, 0.9, 0)
+    voice = signals.harmonics(
+        signals.phase_of(hz * signals.glide(t, 0.9, 1.05, 0.85) * (1 + 0.2 * signals.drift(rng, t, 90))), hz, 0.2
+    )
+    return signals.bandpass(voice + 2 * rng.standard_normal(len(t)), (1500, 250), (2600, 300)) * signals.glide(
+        t, 0.2, 1, 0.9, 0
+    )
 
 
 @_sound("animals", "bee", "hum", "drone", hz=210)
 def bee(rng: Generator, t: Wave, hz: float) -> Wave:
     """Wings: a bright tone that comes nearer and goes away."""
-    buzz = _harmonics(_phase(hz * (1 + 0.15 * _drift(rng, t, 4))), hz, 0.6)
-    return _filter(buzz, (250, 250), (2800, 900)) * (0.3 + _drift(rng, t, 2))
+    buzz = signals.harmonics(signals.phase_of(hz * (1 + 0.15 * signals.drift(rng, t, 4))), hz, 0.6)
+    return signals.bandpass(buzz, (250, 250), (2800, 900)) * (0.3 + signals.drift(rng, t, 2))
 
 
 @_sound("instruments", "bell", "ring", "toll", event="ring", hz=600, pitched=True, seconds=0.3, tail=0.9)
 def bell(rng: Generator, t: Wave, hz: float) -> Wave:
     """Partials of a church bell: hum, prime, tierce, quint, nominal and above; the higher, the shorter."""
     ratios = np.array([0.5, 1, 1.19, 1.5, 2, 2.74, 3.76])
-    return _partials(t, hz * ratios, [0.3, 1, 0.5, 0.3, 0.6, 0.4, 0.3], 0.35 / ratios**0.7)
+    return signals.partials(t, hz * ratios, [0.3, 1, 0.5, 0.3, 0.6, 0.4, 0.3], 0.35 / ratios**0.7)
 
 
 @_sound("instruments", "drum", "beat", "sound", event="beat", hz=110, pitched=True, seconds=0.15, tail=0.2)
 def drum(rng: Generator, t: Wave, hz: float) -> Wave:
     """A skin whose tone sinks, and the stick on it."""
-    skin = _sine(_phase(hz * (1 + 0.5 * _decay(t, 0.03)))) * _decay(t, 0.09)
-    return skin + 0.1 * _noise(rng, t, (1200, 800)) * _decay(t, 0.01)
+    skin = signals.sine(signals.phase_of(hz * (1 + 0.5 * signals.decay(t, 0.03)))) * signals.decay(t, 0.09)
+    return skin + 0.1 * signals.noise(rng, t, (1200, 800)) * signals.decay(t, 0.01)
 
 
 @_sound("instruments", "cymbal", "crash", "clash", event="crash", seconds=0.4, tail=1.0)
 def cymbal(rng: Generator, t: Wave, hz: float) -> Wave:
     """A bright wash that fades slowly."""
-    return _noise(rng, t, (6500, 1500), (3800, 500)) * (_decay(t, 0.35) + 1.5 * _decay(t, 0.03))
+    return signals.noise(rng, t, (6500, 1500), (3800, 500)) * (signals.decay(t, 0.35) + 1.5 * signals.decay(t, 0.03))
 
 
 @_sound("instruments", "xylophone note", "sound", hz=800, pitched=True, seconds=0.15, tail=0.15)
 def xylophone(rng: Generator, t: Wave, hz: float) -> Wave:
     """A bar tuned to 1 : 3 : 6, short and dry."""
-    return _partials(t, [hz, 3 * hz, 6 * hz], [1, 0.5, 0.2], [0.07, 0.03, 0.015]) + 0.2 * _noise(
+    return signals.partials(t, [hz, 3 * hz, 6 * hz], [1, 0.5, 0.2], [0.07, 0.03, 0.015]) + 0.2 * signals.noise(
         rng, t, (2000, 1000)
-    ) * _decay(t, 0.003)
+    ) * signals.decay(t, 0.003)
 
 
 @_sound("instruments", "piano note", "sound", hz=260, pitched=True, seconds=0.4, tail=0.6)
 def piano(rng: Generator, t: Wave, hz: float) -> Wave:
     """Stiff strings: stretched harmonics, the higher the shorter."""
     k = np.arange(1, 9)
-    return _partials(t, hz * k * np.sqrt(1 + 8e-4 * k**2), k**-1.2, 0.5 / k**0.8)
+    return signals.partials(t, hz * k * np.sqrt(1 + 8e-4 * k**2), k**-1.2, 0.5 / k**0.8)
 
 
 @_sound("instruments", "guitar note", "sound", hz=200, pitched=True, seconds=0.4, tail=0.6)
@@ -473,8 +415,8 @@ def guitar(rng: Generator, t: Wave, hz: float) -> Wave:
     """Karplus-Strong: a burst that goes round the string, smoothed at every turn, all turns at once by its spectrum."""
     period = round(RATE_HZ / hz)
     k = np.arange(period // 2 + 1)
-    pluck = np.exp(_TURN * 1j * rng.random(len(k))) / np.maximum(k, 1) ** 0.7 * (k > 0)
-    loss = np.exp(-1 / (0.35 * hz)) * (1 + np.exp(-_TURN * 1j * k / period)) / 2
+    pluck = np.exp(TURN * 1j * rng.random(len(k))) / np.maximum(k, 1) ** 0.7 * (k > 0)
+    loss = np.exp(-1 / (0.35 * hz)) * (1 + np.exp(-TURN * 1j * k / period)) / 2
     turns = np.arange(len(t) // period + 1)[:, None]
     return np.fft.irfft(pluck * loss**turns, period).ravel()[: len(t)]
 
@@ -483,52 +425,54 @@ def guitar(rng: Generator, t: Wave, hz: float) -> Wave:
 def organ(rng: Generator, t: Wave, hz: float) -> Wave:
     """Pipes at 1, 2, 3, 4, 6 and 8 times the pitch, steady, on a tremulant."""
     k = np.array([1, 2, 3, 4, 6, 8])
-    pipes = _partials(t, hz * k, [1, 0.7, 0.5, 0.4, 0.2, 0.2], np.inf)
-    return pipes * (1 + 0.15 * _sine(6 * t)) * np.minimum(1, t / 0.05)
+    pipes = signals.partials(t, hz * k, [1, 0.7, 0.5, 0.4, 0.2, 0.2], np.inf)
+    return pipes * (1 + 0.15 * signals.sine(6 * t)) * np.minimum(1, t / 0.05)
 
 
 @_sound("instruments", "flute note", "sound", hz=520, pitched=True, seconds=0.5)
 def flute(rng: Generator, t: Wave, hz: float) -> Wave:
     """Nearly a sine, with vibrato and breath."""
-    phase = _vibrato(t, hz, 5.5, 0.01)
-    tone = _sine(phase) + 0.25 * _sine(2 * phase) + 0.08 * _sine(3 * phase)
-    return (tone + 0.12 * _noise(rng, t, (2 * hz, 400))) * _glide(t, 0, 0.8, 1, 1, 0.9, 0)
+    phase = signals.vibrato(t, hz, 5.5, 0.01)
+    tone = signals.sine(phase) + 0.25 * signals.sine(2 * phase) + 0.08 * signals.sine(3 * phase)
+    return (tone + 0.12 * signals.noise(rng, t, (2 * hz, 400))) * signals.glide(t, 0, 0.8, 1, 1, 0.9, 0)
 
 
 @_sound("instruments", "trumpet", "blow", "sound", event="blast", hz=350, pitched=True, seconds=0.5)
 def trumpet(rng: Generator, t: Wave, hz: float) -> Wave:
     """Brass: the louder, the brighter."""
-    phase = _vibrato(t, hz, 5, 0.006)
-    blown = _glide(t, 0, 1, 0.9, 0.9, 0.9, 0)
-    return _harmonics(phase, hz, 1.6) * blown + _harmonics(phase, hz, 0.5) * blown**3
+    phase = signals.vibrato(t, hz, 5, 0.006)
+    blown = signals.glide(t, 0, 1, 0.9, 0.9, 0.9, 0)
+    return signals.harmonics(phase, hz, 1.6) * blown + signals.harmonics(phase, hz, 0.5) * blown**3
 
 
 @_sound("machines", "engine", "run", "idle", hz=28)
 def engine(rng: Generator, t: Wave, hz: float) -> Wave:
     """Uneven explosions in an exhaust."""
-    pulses = _harmonics(_phase(hz * (0.95 + 0.1 * _drift(rng, t, 6))), hz, 0.2)
-    return _filter(pulses, (110, 50), (350, 90)) + 0.02 * _noise(rng, t, (900, 600))
+    pulses = signals.harmonics(signals.phase_of(hz * (0.95 + 0.1 * signals.drift(rng, t, 6))), hz, 0.2)
+    return signals.bandpass(pulses, (110, 50), (350, 90)) + 0.02 * signals.noise(rng, t, (900, 600))
 
 
 @_sound("machines", "helicopter", "fly", "hover", hz=11)
 def helicopter(rng: Generator, t: Wave, hz: float) -> Wave:
     """Blades that chop the air, eleven a second."""
     chop = np.exp(-((hz * t) % 1) * 5)
-    return _noise(rng, t, (120, 80), (700, 300)) * chop + 0.1 * _noise(rng, t, (2500, 1500)) * (0.3 + chop)
+    return signals.noise(rng, t, (120, 80), (700, 300)) * chop + 0.1 * signals.noise(rng, t, (2500, 1500)) * (
+        0.3 + chop
+    )
 
 
 @_sound("machines", "vacuum cleaner", "run", "roar", hz=270)
 def vacuum_cleaner(rng: Generator, t: Wave, hz: float) -> Wave:
     """A motor's whine that starts up, in a stream of air."""
-    speed = hz * (1 - 0.4 * _decay(t, 0.25))
-    return 0.7 * _harmonics(_phase(speed), hz, 1.0) + 0.5 * _noise(rng, t, (1200, 900))
+    speed = hz * (1 - 0.4 * signals.decay(t, 0.25))
+    return 0.7 * signals.harmonics(signals.phase_of(speed), hz, 1.0) + 0.5 * signals.noise(rng, t, (1200, 900))
 
 
 @_sound("machines", "drill", "whir", "grind", hz=95)
 def drill(rng: Generator, t: Wave, hz: float) -> Wave:
     """Hammering teeth: a harsh comb, bursting in turns."""
-    comb = _harmonics(_phase(hz * (1 + 0.03 * _drift(rng, t, 8))), hz, 0.0)
-    return _filter(comb, (1800, 500), (3800, 800)) * (0.15 + (t % 0.8 < 0.55))
+    comb = signals.harmonics(signals.phase_of(hz * (1 + 0.03 * signals.drift(rng, t, 8))), hz, 0.0)
+    return signals.bandpass(comb, (1800, 500), (3800, 800)) * (0.15 + (t % 0.8 < 0.55))
 
 
 @_sound("noises", "white noise", "hiss", article=False)
@@ -540,5 +484,5 @@ def white_noise(rng: Generator, t: Wave, hz: float) -> Wave:
 @_sound("noises", "static", "crackle", article=False)
 def static(rng: Generator, t: Wave, hz: float) -> Wave:
     """A dead radio: narrow noise that cuts in and out, and pops."""
-    gate = _drift(rng, t, 25) > 0.45
-    return _noise(rng, t, (1000, 200)) * gate + 0.1 * _noise(rng, t, (2500, 1000))
+    gate = signals.drift(rng, t, 25) > 0.45
+    return signals.noise(rng, t, (1000, 200)) * gate + 0.1 * signals.noise(rng, t, (2500, 1000))
