@@ -115,6 +115,16 @@ def test_segments_are_a_function_of_seed_and_index(manifest: Path) -> None:
     assert not all(torch.equal(a[i][0], other[i][0]) for i in range(5))
 
 
+def test_several_manifests_are_drawn_from_by_their_length(manifest: Path) -> None:
+    (manifest.parent / "other").mkdir()
+    soundfile.write(manifest.parent / "other" / "step.wav", [0.5] * 16000, 8000)
+    other = manifest.parent / "other" / "manifest.jsonl"
+    other.write_text(json.dumps({"id": "step", "audio": "step.wav"}))
+    data = SegmentDataset([manifest, other], size=60, seconds=0.5, sample_rate_hz=8000)
+    flat = sum(float(data[i][0].std()) < 1e-6 for i in range(60))
+    assert flat / 60 == pytest.approx(2.0 / (1.5 + 0.2 + 2.0 + 2.0), abs=0.15)
+
+
 def test_text_comes_with_whole_files_only(manifest: Path) -> None:
     rows = [json.loads(line) | {"text": f"File\n No. {i}"} for i, line in enumerate(manifest.read_text().splitlines())]
     manifest.write_text("\n".join(map(json.dumps, rows)))

@@ -33,7 +33,7 @@ class SegmentBatch(NamedTuple):
 
 
 class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
-    """`size` mono stretches `[N]` of fixed length, drawn from the audio files of a manifest with weight by duration.
+    """`size` mono stretches `[N]` of fixed length, drawn from the audio files of manifests with weight by duration.
 
     With a stretch comes the text of its manifest row if the stretch holds the whole file. It is scaled to a random
     peak, so that the codec meets quiet and loud audio. Files shorter than a stretch are padded with zeros.
@@ -41,7 +41,7 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
 
     def __init__(
         self,
-        manifest: Path,
+        manifests: str | Path | Sequence[str | Path],
         *,
         size: int,
         seconds: float,
@@ -49,9 +49,11 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
         seed: int = 0,
         peak_range: tuple[float, float] = (0.1, 0.95),
     ):
-        rows = read_manifest(manifest)
-        check_fields(rows, ["audio"], manifest)
-        self.rows: list[dict[str, Any]] = [row | {"audio": resolve_path(row["audio"], manifest)} for row in rows]
+        self.rows: list[dict[str, Any]] = []
+        for manifest in [manifests] if isinstance(manifests, str | Path) else manifests:
+            rows = read_manifest(manifest)
+            check_fields(rows, ["audio"], manifest)
+            self.rows += [row | {"audio": resolve_path(row["audio"], manifest)} for row in rows]
         self.weights = [float(row.get("seconds") or soundfile.info(row["audio"]).duration) for row in self.rows]
         self.size, self.seconds, self.sample_rate_hz, self.seed, self.peak_range = (
             size,

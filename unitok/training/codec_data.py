@@ -17,8 +17,8 @@ class CodecDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        train_manifest: Path,
-        val_manifest: Path,
+        train_manifest: Path | list[Path],
+        val_manifest: Path | list[Path],
         batch_size: int = 16,
         seconds: float = 1.0,
         sample_rate_hz: int = 16000,
@@ -30,8 +30,8 @@ class CodecDataModule(L.LightningDataModule):
         """Set the data up.
 
         Args:
-            train_manifest: `manifest.jsonl` to draw training audio from.
-            val_manifest: `manifest.jsonl` of held-out audio.
+            train_manifest: `manifest.jsonl` to draw training audio from, or several.
+            val_manifest: `manifest.jsonl` of held-out audio, or several.
             batch_size: Stretches in a batch.
             seconds: Length of a stretch, in seconds; for `CodecModule`'s `text_weight`, longer than most files.
             sample_rate_hz: Rate of the codec; audio of other rates is resampled.
@@ -53,12 +53,10 @@ class CodecDataModule(L.LightningDataModule):
         """Return the fixed validation batches."""
         return self._loader(self.hparams["val_manifest"], self.hparams["val_batches"], seed=self.hparams["seed"])
 
-    def _loader(self, manifest: Path, batches: int, seed: int) -> DataLoader[SegmentBatch]:
+    def _loader(self, manifests: Path | list[Path], batches: int, seed: int) -> DataLoader[SegmentBatch]:
         h = self.hparams
         size = batches * h["batch_size"]
-        data = SegmentDataset(
-            Path(manifest), size=size, seconds=h["seconds"], sample_rate_hz=h["sample_rate_hz"], seed=seed
-        )
+        data = SegmentDataset(manifests, size=size, seconds=h["seconds"], sample_rate_hz=h["sample_rate_hz"], seed=seed)
         return DataLoader(
             data,
             batch_size=h["batch_size"],
