@@ -116,8 +116,7 @@ class Engine:
         self.lm = lm.eval()
         self.vocabulary = vocabulary
         self.legal = LegalIds(vocabulary, text_size, device=self.device)
-        n_coarse = lm.config.ar_codebooks
-        self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(n_coarse)]
+        self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(vocabulary.n_codebooks)]
 
     @property
     def device(self) -> torch.device:
@@ -181,7 +180,9 @@ class Engine:
             positions = torch.tensor(lengths, device=self.device)[:, None] - 1
             hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
             for row, state in zip(rows, hidden[: len(rows)], strict=True):
-                row.remember(state)
+                row.remember(row.states, state)
+            for row, state in zip(shadowed, hidden[len(rows) :], strict=True):
+                row.remember(row.unguided_states, state)
 
     def _choose(self, rows: list[_Row], hidden: Tensor) -> None:
         """Give every row its next position, from the states of its last one, `[B + shadows, D]`."""
@@ -220,8 +221,7 @@ class Engine:
         """Draw one id per row `[n]` from logits `[n + shadows, V]`, and add up the rows' log-probabilities."""
         logits, unguided = logits[: len(rows)], logits[len(rows) :]
         log_probabilities = logits.float().log_softmax(dim=-1)
-        if len(unguided):
-            logits = _guided(rows, logits, unguided)
+        logits = _guided(rows, logits, unguided)
         if legal is not None:
             logits = logits.masked_fill(~legal, -torch.inf)
         settings = torch.tensor([row.sampling.filters for row in rows])
@@ -243,14 +243,19 @@ class Engine:
         targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
         if n_coarse == K or not targets:
             return
-        hidden = pad_sequence([torch.stack(row.states[segment.name]) for row, segment in targets], batch_first=True)
+        rows = [row for row, _ in targets]
+        own = list(range(len(rows))) + [i for i, row in enumerate(rows) if row.unguided is not None]
+        states = [row.states[segment.name] for row, segment in targets]
+        states += [row.unguided_states[segment.name] for row, segment in targets if row.unguided is not None]
+        hidden = pad_sequence([torch.stack(of_frames) for of_frames in states], batch_first=True)
         grids = [torch.stack(row.tokens[segment.content]) for row, segment in targets]
         tokens = pad_sequence(grids, batch_first=True).to(self.device)
         lengths = torch.tensor([len(grid) for grid in grids], device=self.device)
         valid_mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
         for level in range(n_coarse, K):
-            codes = self.lm.refine_logits(hidden, tokens, level, valid_mask).argmax(dim=-1)
-            tokens[:, :, level] = self.vocabulary.ids_of(f"audio.{level}").to(self.device)[codes]
+            logits = self.lm.refine_logits(hidden, tokens[own], level, valid_mask[own])
+            codes = _guided(rows, logits[: len(rows)], logits[len(rows) :]).argmax(dim=-1)
+            tokens[:, :, level] = self._tokens_of_code[level][codes]
         for (row, segment), grid, n_frames in zip(targets, tokens.cpu(), lengths.tolist(), strict=True):
             row.tokens[segment.content] = list(grid[:n_frames])
 
@@ -263,9 +268,12 @@ def _with_shadows(rows: list[_Row], chosen: list[int]) -> list[int]:
 
 
 def _guided(rows: list[_Row], logits: Tensor, unguided: Tensor) -> Tensor:
-    """Move the logits `[n, V]` of rows with a shadow away from the shadows' `[shadows, V]`."""
+    """Move the logits `[n, …, V]` of rows with a shadow away from the shadows' `[shadows, …, V]`."""
     shadowed = [i for i, row in enumerate(rows) if row.unguided is not None]
-    scale = torch.tensor([[rows[i].request.guidance] for i in shadowed], device=logits.device)
+    if not shadowed:
+        return logits
+    scale = torch.tensor([rows[i].request.guidance for i in shadowed], device=logits.device)
+    scale = scale.reshape(-1, *[1] * (logits.ndim - 1))
     own, without = (x.float().log_softmax(dim=-1) for x in (logits[shadowed], unguided))
     moved = without + scale * (own - without)
     out = logits.float().clone()
@@ -282,6 +290,7 @@ class _Row:
         self.tokens = list(prompt.tokens.cpu())
         self.segments: list[Segment] = []
         self.states: dict[str, list[Tensor]] = {}
+        self.unguided_states: dict[str, list[Tensor]] = {}
         self.generator = torch.Generator().manual_seed(request.seed)
         self.log_probability = 0.0
         self.unguided: list[Tensor] | None = None
@@ -324,10 +333,10 @@ class _Row:
             if self.grammar.index == len(self.grammar.plans):
                 self.push_marker(self.grammar.vocabulary.eos_id)  # nothing follows it: the model need not see it
 
-    def remember(self, state: Tensor) -> None:
+    def remember(self, states: dict[str, list[Tensor]], state: Tensor) -> None:
         """Keep the global state `[D]` of the last position if it is an audio frame, for the refiner."""
         if self.grammar.contents and self.grammar.plans[self.grammar.index].kind == "audio":
-            self.states.setdefault(self.segments[-1].name, []).append(state)
+            states.setdefault(self.segments[-1].name, []).append(state)
 
     def result(self) -> GenerationResult:
         """Return the finished sequence."""
