@@ -12,7 +12,8 @@ import pytest
 from unitok.data.synth.corpus import write_corpus
 from unitok.data.synth.grammar import number_words, plural
 from unitok.data.synth.scenes import Scene, SceneEvent, SoundCorpus, draw_scene
-from unitok.data.synth.sounds import PITCHES, RATE_HZ, SOUNDS, SoundClass
+from unitok.data.synth.signals import RATE_HZ
+from unitok.data.synth.sounds import PITCHES, SOUNDS, SoundClass
 from unitok.errors import DataError
 
 COUNTED = [name for name, sound in SOUNDS.items() if sound.countable]

@@ -8,8 +8,9 @@ from collections import defaultdict
 import pytest
 
 from unitok.data.synth.inflection import english_degree, english_form
-from unitok.data.synth.translation import Derivation, Nominal, Noun, ParallelGrammar, Verb
+from unitok.data.synth.translation import Derivation, ParallelGrammar
 from unitok.data.synth.translation_corpus import SPANISH_VOICES, TranslationCorpus
+from unitok.data.synth.translation_lexicon import Nominal, Noun, Verb
 
 PERSONS = ["yo", "tú", "él", "nosotros", "ellos"]
 
@@ -30,7 +31,7 @@ def held_out(grammar: ParallelGrammar) -> list[Derivation]:
 
 
 def noun(grammar: ParallelGrammar, english: str) -> Noun:
-    return next(n for nouns in grammar.nouns.values() for n in nouns if n.english[0] == english)
+    return next(n for nouns in grammar.lexicon.nouns.values() for n in nouns if n.english[0] == english)
 
 
 def words(text: str) -> list[str]:
@@ -44,9 +45,9 @@ def test_a_pair_depends_on_seed_index_and_split_alone(grammar: ParallelGrammar) 
 
 
 def test_the_lexicon_is_wide(grammar: ParallelGrammar, train: list[Derivation]) -> None:
-    entries = {(n.english[0], n.spanish[0]) for nouns in grammar.nouns.values() for n in nouns}
-    entries |= {(v.english, v.spanish) for listed in grammar.predicates.values() for v, _ in listed}
-    for pool in grammar.pools.values():
+    entries = {(n.english[0], n.spanish[0]) for nouns in grammar.lexicon.nouns.values() for n in nouns}
+    entries |= {(v.english, v.spanish) for listed in grammar.lexicon.predicates.values() for v, _ in listed}
+    for pool in grammar.lexicon.pools.values():
         entries |= {(v.english, v.spanish if isinstance(v.spanish, str) else v.spanish[0]) for v in pool}  # type: ignore[union-attr]
     assert len(entries) >= 1500
     assert len({word for d in train for word in words(d.pair.english)}) >= 1500
@@ -92,7 +93,7 @@ def test_the_lexicon_is_wide(grammar: ParallelGrammar, train: list[Derivation]) 
     ],
 )
 def test_spanish_verbs_are_conjugated(grammar: ParallelGrammar, infinitive: str, tense: str, forms: str) -> None:
-    made = [grammar.verbs.conjugate(infinitive, tense, person) for person in range(len(PERSONS))]
+    made = [grammar.lexicon.verbs.conjugate(infinitive, tense, person) for person in range(len(PERSONS))]
     assert " ".join(made) == forms
 
 
@@ -113,7 +114,7 @@ def test_spanish_verbs_are_conjugated(grammar: ParallelGrammar, infinitive: str,
 def test_spanish_verbs_have_gerund_participle_and_imperative(
     grammar: ParallelGrammar, infinitive: str, forms: str
 ) -> None:
-    made = [grammar.verbs.conjugate(infinitive, tense) for tense in ("gerund", "participle", "imperative")]
+    made = [grammar.lexicon.verbs.conjugate(infinitive, tense) for tense in ("gerund", "participle", "imperative")]
     assert " ".join(made) == forms
 
 
@@ -133,7 +134,7 @@ def test_spanish_verbs_have_gerund_participle_and_imperative(
 )
 def test_english_verbs_are_inflected(grammar: ParallelGrammar, verb: str, forms: str) -> None:
     tenses = ("present", "past", "participle", "gerund")
-    assert " ".join(english_form(verb, tense, 2, grammar.english_irregular) for tense in tenses) == forms
+    assert " ".join(english_form(verb, tense, 2, grammar.lexicon.english_irregular) for tense in tenses) == forms
 
 
 @pytest.mark.parametrize(
@@ -166,9 +167,9 @@ def test_nouns_have_plurals(grammar: ParallelGrammar, english: str, plural: str,
 def test_articles_and_adjectives_agree_with_every_noun(grammar: ParallelGrammar) -> None:
     endings = {(False, False): "o", (True, False): "a", (False, True): "os", (True, True): "as"}
     articles = {(False, False): "el", (True, False): "la", (False, True): "los", (True, True): "las"}
-    for kind, nouns in grammar.nouns.items():
-        groups = " ".join(grammar.settings[kind].get(setting, "") for setting in ("traits", "states")).split()
-        adjectives = [adjective for group in groups for adjective in grammar.adjectives[group]]
+    for kind, nouns in grammar.lexicon.nouns.items():
+        groups = " ".join(grammar.lexicon.settings[kind].get(setting, "") for setting in ("traits", "states")).split()
+        adjectives = [adjective for group in groups for adjective in grammar.lexicon.adjectives[group]]
         for found in nouns:
             for adjective in adjectives:
                 for plural in (False, True):
@@ -243,16 +244,16 @@ def test_both_sides_are_read_off_one_derivation(
         "who": Nominal("Ana", "Ana", feminine=True),
         "verb": Verb("go to", "ir a"),
         "object": park._replace(spanish=f"a {park.spanish}"),
-        "work": next(a for a in grammar.adjectives["work"] if a.english == "architect"),
+        "work": next(a for a in grammar.lexicon.adjectives["work"] if a.english == "architect"),
         "thing": town,
     }
-    assert Derivation(grammar, frame, values).pair == (english, spanish)
+    assert Derivation(grammar.lexicon, frame, values).pair == (english, spanish)
 
 
 def test_every_frame_is_filled_on_both_sides(grammar: ParallelGrammar) -> None:
     for frame in grammar.frames:
         for seed in range(5):
-            english, spanish = Derivation(grammar, frame, grammar._fill(frame, random.Random(seed))).pair
+            english, spanish = Derivation(grammar.lexicon, frame, grammar._fill(frame, random.Random(seed))).pair
             assert not re.search(r"[{}|_=]|  | [.,?]", english + spanish), (english, spanish)
             assert english[0].isupper()
             assert english[-1] in ".?"
@@ -303,7 +304,7 @@ def test_a_sentence_has_one_translation(train: list[Derivation], held_out: list[
 
 
 def test_words_of_one_class_have_one_translation(grammar: ParallelGrammar) -> None:
-    for nouns in grammar.nouns.values():
+    for nouns in grammar.lexicon.nouns.values():
         for side in ("english", "spanish"):
             forms = [form for n in nouns for form in set(getattr(n, side))]
             assert len(forms) == len(set(forms)), forms

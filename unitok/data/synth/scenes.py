@@ -17,7 +17,8 @@ from numpy.random import Generator
 from unitok.audio import Audio
 from unitok.data.synth.corpus import Item
 from unitok.data.synth.grammar import Split, is_held_out, number_words, plural, with_article
-from unitok.data.synth.sounds import PITCHES, RATE_HZ, SOUNDS, Pitch, SoundClass, Wave
+from unitok.data.synth.signals import RATE_HZ, Wave
+from unitok.data.synth.sounds import PITCHES, SOUNDS, Pitch, SoundClass
 from unitok.errors import DataError, suggest
 
 __all__ = ["Scene", "SceneEvent", "SoundCorpus", "draw_scene"]

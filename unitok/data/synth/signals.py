@@ -1,4 +1,6 @@
-"""What sounds are made of: glides, decays, harmonics, partials, filtered noise. Nothing here knows what it is for.
+"""What sounds are made of: envelopes, oscillators, filters and noise.
+
+Not here: what is made of them, a bell or a dog (`sounds.py`).
 
 Letters: N samples at `RATE_HZ`, P partials. Times `t` are `[N]`, in s.
 """
@@ -14,6 +16,7 @@ __all__ = [
     "TURN",
     "Peak",
     "Wave",
+    "times",
     "glide",
     "drift",
     "decay",
@@ -25,7 +28,6 @@ __all__ = [
     "bandpass",
     "noise",
     "scatter",
-    "times",
 ]
 
 RATE_HZ = 16000
@@ -37,6 +39,11 @@ TABLE = 8192
 Wave = NDArray[np.float64]
 Peak = tuple[float, float]
 """Centre and half width of a band, in Hz."""
+
+
+def times(seconds: float) -> Wave:
+    """Return the times of so many seconds."""
+    return np.arange(round(seconds * RATE_HZ)) / RATE_HZ
 
 
 def glide(t: Wave, *values: float) -> Wave:
@@ -93,8 +100,8 @@ def bandpass(wave: Wave, *peaks: Peak) -> Wave:
 
 def noise(rng: Generator, t: Wave, *peaks: Peak) -> Wave:
     """Draw noise around the peaks, with a root mean square of 1."""
-    noise = bandpass(rng.standard_normal(len(t)), *peaks)
-    return noise / noise.std()
+    wave = bandpass(rng.standard_normal(len(t)), *peaks)
+    return wave / wave.std()
 
 
 def scatter(rng: Generator, t: Wave, per_second: float, kernel: Wave) -> Wave:
@@ -107,8 +114,3 @@ def scatter(rng: Generator, t: Wave, per_second: float, kernel: Wave) -> Wave:
 def _fast_length(n: int) -> int:
     """Return the next length with small prime factors only: on a large one the transform takes ten times as long."""
     return -(-n // 1024) * 1024
-
-
-def times(seconds: float) -> Wave:
-    """Return the times of so many seconds."""
-    return np.arange(round(seconds * RATE_HZ)) / RATE_HZ
