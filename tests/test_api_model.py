@@ -162,6 +162,38 @@ def test_best_of_keeps_the_candidate_that_asr_hears_best(model):
     assert torch.equal(best.sequence.tokens, chosen.sequence.tokens)
 
 
+def with_best_of(model: Model, n: int) -> Model:
+    """Make every card of a model say `best_of: n`."""
+    for name, task in model.tasks.items():
+        model.tasks[name] = task.with_defaults(best_of=n)
+    return model
+
+
+def test_best_of_is_as_the_card_says_unless_the_caller_does():
+    plain, carded = toy_model(), with_best_of(toy_model(), 4)
+    request = {"task": "tts", "text": "abc", "seed": 5, "max_seconds": 0.6, "temperature": 2.0}
+    first, best = plain.generate(**request), plain.generate(**request, best_of=4)
+    assert first.samples.shape != best.samples.shape or not torch.equal(first.samples, best.samples)
+    assert torch.equal(carded.generate(**request).samples, best.samples)
+    assert torch.equal(carded.generate(**request, best_of=1).samples, first.samples)
+
+
+def test_best_of_of_a_card_is_for_what_can_be_compared():
+    carded, deaf = with_best_of(toy_model(), 3), with_best_of(toy_model(tasks=("tts",)), 3)
+    requests = [
+        {"task": "asr", "audio": tone(), "max_text_tokens": 5},
+        {"task": "tts", "text": "abc", "max_seconds": 0.4},
+        {"task": "asr", "audio": tone(0.3), "max_text_tokens": 5},
+    ]
+    seen = []
+    heard, spoken, heard_too = carded.generate_batch(requests, on_step=seen.append)
+    plain = toy_model()
+    assert [heard, heard_too] == [plain.generate(**requests[0]), plain.generate(**requests[2])]
+    assert torch.equal(spoken.samples, plain.generate(**requests[1], best_of=3).samples)
+    assert seen[-1].n_done == seen[-1].n_requests == 3
+    assert deaf.generate(**requests[1]).n_samples > 0
+
+
 def test_best_of_counts_requests_not_candidates(model):
     seen = []
     model.generate("tts", text="abc", max_seconds=0.2, best_of=3, on_step=seen.append)

@@ -16,6 +16,7 @@ Letters: K codebooks, T codec frames, N samples.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +110,13 @@ class Model:
         n_parameters = sum(parameter.numel() for parameter in self.lm.parameters())
         return f"Model('{self.name}', {n_parameters / 1e6:.1f} M parameters, tasks: {', '.join(self.tasks)})"
 
-    def generate(self, task: str, *, best_of: int = 1, on_step: OnStep | None = None, **request: Any) -> Any:
+    def generate(self, task: str, *, best_of: int | None = None, on_step: OnStep | None = None, **request: Any) -> Any:
         """Carry out one task.
 
         Args:
             task: Name of the task, such as `"tts"`; `model.tasks` has them all.
             best_of: Make so many and keep the one whose text the model's own `asr` hears best (tasks from text to
-                audio), see `generate_batch`.
+                audio), see `generate_batch`; default: as the task's card says.
             on_step: Called after every position with a `Progress`.
             **request: The task's conditions and settings, see `request`.
 
@@ -132,7 +133,7 @@ class Model:
         requests: Sequence[Mapping[str, Any]],
         *,
         batch_size: int = 16,
-        best_of: int = 1,
+        best_of: int | None = None,
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> list[Any]:
@@ -142,6 +143,7 @@ class Model:
             requests: The keyword arguments of `generate`, `task` included: `{"task": "tts", "text": "Hi."}`.
             batch_size: How many at once.
             best_of: Candidates of each request; the one whose text the model's own `asr` finds likeliest is kept.
+                Default: what the card of its task says.
             on_step: Called after every position with a `Progress`.
             **settings: Keyword arguments of every request that does not say otherwise, such as `seed=1`.
 
@@ -216,16 +218,17 @@ class Model:
         requests: Sequence[GenerationRequest],
         *,
         batch_size: int = 16,
-        best_of: int = 1,
+        best_of: int | None = None,
         on_step: OnStep | None = None,
     ) -> list[Generation]:
         """Carry out prepared requests, and keep the details that `generate` leaves out."""
-        if best_of < 1:
+        if best_of is not None and best_of < 1:
             raise GenerationError(f"best_of is {best_of}; it must be 1 or more.")
-        if best_of == 1:
+        counts = [self._n_candidates(request) if best_of is None else best_of for request in requests]
+        if max(counts, default=1) == 1:
             results = self.engine.generate(requests, batch_size, on_step)
         else:
-            results = self._best(requests, best_of, batch_size, on_step)
+            results = self._best(requests, counts, batch_size, on_step)
         return [self._decoded(result) for result in results]
 
     def sequence(self, task: str, lang: str | None = None, **values: Any) -> TokenSequence:
@@ -355,39 +358,51 @@ class Model:
         return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
 
     def _best(
-        self, requests: Sequence[GenerationRequest], best_of: int, batch_size: int, on_step: OnStep | None
+        self, requests: Sequence[GenerationRequest], counts: Sequence[int], batch_size: int, on_step: OnStep | None
     ) -> list[GenerationResult]:
-        """Make `best_of` candidates of each request and keep the one whose text `asr` finds likeliest."""
+        """Make so many candidates of each request and keep the one whose text `asr` finds likeliest."""
         texts = [self._text_to_check(request) for request in requests]
+        for text, request, n in zip(texts, requests, counts, strict=True):
+            if text is None and n > 1:
+                raise GenerationError(
+                    f"best_of compares what the model's own '{ASR}' hears with the text: it needs a task from text "
+                    f"to audio and a model trained for '{ASR}'; task '{request.task.name}' of model '{self.name}' "
+                    "is not. Use best_of=1."
+                )
         expanded = [
             dataclasses.replace(request, seed=request.seed + CANDIDATE_STRIDE * i)
-            for request in requests
-            for i in range(best_of)
+            for request, n in zip(requests, counts, strict=True)
+            for i in range(n)
         ]
-        results = self.engine.generate(expanded, batch_size, on_step and _per_request(on_step, best_of))
+        results = iter(self.engine.generate(expanded, batch_size, on_step and _per_request(on_step, counts)))
         best = []
-        for n, (text, request) in enumerate(zip(texts, requests, strict=True)):
-            group = results[n * best_of : (n + 1) * best_of]
+        for text, request, n in zip(texts, requests, counts, strict=True):
+            group = list(itertools.islice(results, n))
+            if n == 1:
+                best += group
+                continue
             target = next(target.name for target in request.task.targets if target.kind == "audio")
             scores = [float(self.score(ASR, audio=result.sequence.codes(target), text=[text])) for result in group]
             best.append(group[scores.index(max(scores))])
         return best
 
-    def _text_to_check(self, request: GenerationRequest) -> str:
-        """Return the text that the audio of a request has to say."""
+    def _n_candidates(self, request: GenerationRequest) -> int:
+        """Return what the card says, and 1 where the candidates could not be compared."""
+        n = request.task.generate.best_of
+        return n if n == 1 or self._text_to_check(request) is not None else 1
+
+    def _text_to_check(self, request: GenerationRequest) -> str | None:
+        """Return the text that the audio of a request has to say; None if there is none, or no `asr` to hear it."""
         texts = [segment.name for segment in request.prompt.segments if segment.kind == "text"]
         if not texts or not any(target.kind == "audio" for target in request.task.targets) or ASR not in self.tasks:
-            raise GenerationError(
-                f"best_of compares what the model's own '{ASR}' hears with the text: it needs a task from text "
-                f"to audio and a model trained for '{ASR}'; task '{request.task.name}' of model '{self.name}' is not. "
-                "Use best_of=1."
-            )
+            return None
         return self.tokenizers.text.decode(request.prompt.text_ids(texts[-1]))
 
 
-def _per_request(on_step: OnStep, best_of: int) -> OnStep:
+def _per_request(on_step: OnStep, counts: Sequence[int]) -> OnStep:
     """Return a callback that counts requests where the engine counts candidates."""
-    return lambda now: on_step(now._replace(n_done=now.n_done // best_of, n_requests=now.n_requests // best_of))
+    share = len(counts) / sum(counts)
+    return lambda now: on_step(now._replace(n_done=int(now.n_done * share), n_requests=len(counts)))
 
 
 def _with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -45,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--best-of",
         type=int,
-        default=1,
         metavar="N",
-        help="make N, keep the one that the model's own asr hears best",
+        help="make N, keep the one that the model's own asr hears best; 1 is fastest",
     )
     many = parser.add_argument_group("many at once")
     many.add_argument("--manifest", metavar="FILE", help='JSON Lines: {"id": "a", "task": "tts", "text": "Hi."}')

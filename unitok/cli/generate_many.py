@@ -56,7 +56,7 @@ def run_manifest(args: argparse.Namespace, settings: dict[str, Any]) -> int:
         raise GenerationError("--manifest writes into a folder: name it with --out DIR.")
     if args.plot:
         raise GenerationError("--plot is for one input; with --manifest leave it out.")
-    if args.batch_size < 1 or args.best_of < 1:
+    if args.batch_size < 1 or (args.best_of is not None and args.best_of < 1):
         raise GenerationError("--batch-size and --best-of must be 1 or more.")
     rows = _read(manifest, args.task)
     out = Path(args.out)
@@ -72,7 +72,7 @@ def run_manifest(args: argparse.Namespace, settings: dict[str, Any]) -> int:
             for row, content in batch:
                 own = _with_paths(content, model.tasks.get(row.task or ""), manifest)
                 _prepare(row, {**(given if row.task == args.task else {}), **own}, model, settings)
-            _generate([row for row, _ in batch], model, args.best_of, _shifted(on_step, start, len(rows)))
+            _generate([row for row, _ in batch], model, args, _shifted(on_step, start, len(rows)))
             for row, _ in batch:
                 n_failed += _write(row, out, results, model, print_too=args.json)
     logger.info("%s: %d written, %d failed", out / RESULTS, len(rows) - n_failed, n_failed)
@@ -149,20 +149,20 @@ def _prepare(row: _Row, conditions: dict[str, Any], model: Model, settings: dict
         row.error = str(error)
 
 
-def _generate(rows: list[_Row], model: Model, best_of: int, on_step: OnStep | None) -> None:
+def _generate(rows: list[_Row], model: Model, args: argparse.Namespace, on_step: OnStep | None) -> None:
     """Run all requests of a batch at once; if that fails, one by one, so that only the guilty row fails."""
     ready = [row for row in rows if row.request is not None]
     requests = [row.request for row in ready if row.request is not None]
     if not ready:
         return
     try:
-        generations = model.run(requests, batch_size=len(ready) * best_of, best_of=best_of, on_step=on_step)
+        generations = model.run(requests, batch_size=args.batch_size, best_of=args.best_of, on_step=on_step)
     except UnitokError as error:
         if len(ready) == 1:
             ready[0].error = str(error)
             return
         for row in ready:
-            _generate([row], model, best_of, on_step)
+            _generate([row], model, args, on_step)
         return
     for row, generation in zip(ready, generations, strict=True):
         row.generation = generation

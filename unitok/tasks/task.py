@@ -105,6 +105,8 @@ class GenerateDefaults:
     guidance: float = 1.0
     """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
     them to those with them, and beyond above 1; 1 is off."""
+    best_of: int = 1
+    """Make so many and keep the one whose text the model's own `asr` finds likeliest; for tasks from text to audio."""
 
 
 RESERVED_NAMES = ("task", "lang", "seed", "model", "out", "id", *(f.name for f in dataclasses.fields(GenerateDefaults)))
@@ -178,6 +180,15 @@ class Task:
         _check_example(task, reader)
         reader.finish()
         return task
+
+    def with_defaults(self, **settings: Any) -> Task:
+        """Return this task with other defaults of generation, such as `best_of=4`.
+
+        Raises:
+            CardError: If a setting is unknown, or its value is not allowed.
+        """
+        card = self.to_card()
+        return Task.from_card(card | {"generate": card["generate"] | settings}, f"task '{self.name}'")
 
     def to_card(self) -> dict[str, Any]:
         """Return the card of this task; `Task.from_card` of it is this task again."""
@@ -268,6 +279,8 @@ def _generate(part: CardReader) -> GenerateDefaults:
         settings[setting.name] = part.take(setting.name, kind, setting.default, minimum=None if kind is bool else 0)
     if not 0.0 < settings["top_p"] <= 1.0:
         part.problem("top_p", f"is {settings['top_p']:g}, allowed: more than 0, at most 1.")
+    if settings["best_of"] < 1:
+        part.problem("best_of", "is 0, allowed: 1 or more.")
     return GenerateDefaults(**settings)
 
 
