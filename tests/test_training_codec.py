@@ -1,6 +1,7 @@
 """Training the neural codec: what is learned, what stays put, what is exported."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning as L
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from unitok.cli.main import main
 from unitok.data.segments import SegmentDataset, collate_segments
 from unitok.errors import DataError
 from unitok.model.codec import CodecConfig
@@ -172,3 +174,32 @@ def test_a_missing_or_empty_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="no rows"):
         SegmentDataset(tmp_path / "empty.jsonl", size=1, seconds=1.0, sample_rate_hz=8000)
+
+
+def test_the_command_line_trains_on_several_manifests(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "codec.yaml").write_text(
+        f"""
+model:
+  class_path: unitok.training.codec_module.CodecModule
+  init_args: {{codec: {json.dumps(asdict(TINY))}}}
+data:
+  class_path: unitok.training.codec_data.CodecDataModule
+  init_args:
+    train_manifest: ["{manifest}", "{manifest}"]
+    val_manifest: "{manifest}"
+    batch_size: 2
+    seconds: 0.5
+    sample_rate_hz: 8000
+    steps_per_epoch: 2
+trainer:
+  max_steps: 1
+  accelerator: cpu
+  limit_val_batches: 1
+  default_root_dir: "{tmp_path}/run"
+  callbacks:
+    - class_path: unitok.training.callbacks.CheckpointFolder
+      init_args: {{dirpath: "{tmp_path}/codec"}}
+"""
+    )
+    assert main(["fit", "--config", str(tmp_path / "codec.yaml")]) == 0
+    assert load_audio_tokenizer(tmp_path / "codec").n_codebooks == 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import lightning as L
 from torch.utils.data import DataLoader
 
@@ -17,8 +15,8 @@ class CodecDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        train_manifest: Path | list[Path],
-        val_manifest: Path | list[Path],
+        train_manifest: str | list[str],
+        val_manifest: str | list[str],
         batch_size: int = 16,
         seconds: float = 1.0,
         sample_rate_hz: int = 16000,
@@ -53,7 +51,7 @@ class CodecDataModule(L.LightningDataModule):
         """Return the fixed validation batches."""
         return self._loader(self.hparams["val_manifest"], self.hparams["val_batches"], seed=self.hparams["seed"])
 
-    def _loader(self, manifests: Path | list[Path], batches: int, seed: int) -> DataLoader[SegmentBatch]:
+    def _loader(self, manifests: str | list[str], batches: int, seed: int) -> DataLoader[SegmentBatch]:
         h = self.hparams
         size = batches * h["batch_size"]
         data = SegmentDataset(manifests, size=size, seconds=h["seconds"], sample_rate_hz=h["sample_rate_hz"], seed=seed)
