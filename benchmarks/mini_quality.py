@@ -53,7 +53,9 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument(
-        "--best-of", type=int, default=1, help="candidates per sentence, reranked by the model's own ASR"
+        "--best-of",
+        type=int,
+        help="candidates per sentence, reranked by the model's own ASR (default: as the card says)",
     )
     parser.add_argument("--out", type=Path, default=Path("out/quality"))
     args = parser.parse_args()
@@ -95,14 +97,15 @@ def codec_rows(
     """Measure the codec alone: flite through encode and decode."""
     from pystoi import stoi
 
-    codec, start, seconds = model.tokenizers.audio, time.perf_counter(), sum(a.duration_s for a in flite)
-    copies, scores = [], []
+    codec, start, copies = model.tokenizers.audio, time.perf_counter(), []
     for audio in flite:
         encoded = codec.encode(audio.samples[None], audio.sample_rate_hz)
-        samples = codec.decode(encoded.codes)[0, :, : audio.samples.shape[-1]]
-        copies.append(Audio(samples, codec.sample_rate_hz))
-        scores.append(float(stoi(audio.samples[0].numpy(), samples[0].numpy(), codec.sample_rate_hz)))
-    speed = seconds / (time.perf_counter() - start)
+        copies.append(Audio(codec.decode(encoded.codes)[0, :, : audio.n_samples], codec.sample_rate_hz))
+    speed = sum(a.duration_s for a in flite) / (time.perf_counter() - start)
+    scores = [
+        float(stoi(audio.samples[0].numpy(), copy.samples[0].numpy(), codec.sample_rate_hz))
+        for audio, copy in zip(flite, copies, strict=True)
+    ]
     mean = sum(scores) / len(scores)
     resynthesised = word_error_rate(texts, [recognizer.transcribe(a) for a in copies])
     original = word_error_rate(texts, baseline)
@@ -190,7 +193,7 @@ def prompted_row(
     requests = [{"task": "tts", "text": t, "prompt": p} for t, p in zip(texts, prompts, strict=True)]
     spoken: list[Audio] = []
     for i in range(0, len(requests), args.batch_size):
-        spoken += model.generate_batch(requests[i : i + args.batch_size], seed=0)
+        spoken += model.generate_batch(requests[i : i + args.batch_size], seed=0, best_of=args.best_of)
     accuracy = check.accuracy(spoken, voices)
     rate = word_error_rate(texts, [recognizer.transcribe(a) for a in spoken])
     seconds = sum(p.duration_s for p in prompts) / len(prompts)

@@ -1,6 +1,7 @@
 """`LMModule`: its parts, what it logs and exports, fine-tuning, and the callbacks beside it."""
 
 import copy
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -13,9 +14,10 @@ from training_runs import fit, module, stack
 from unitok.checkpoint import load_checkpoint
 from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import BatchConfig, Example
-from unitok.errors import UnitokError
+from unitok.errors import CardError, UnitokError
 from unitok.model.config import LMConfig
 from unitok.model.losses import LMOutput
+from unitok.tasks import Task
 from unitok.training.callbacks import CheckpointFolder
 from unitok.training.lm_module import LMModule
 from unitok.training.meter import LossMeter
@@ -253,3 +255,19 @@ def test_the_prior_of_alignment_goes_into_training_alone_and_ends(shards, tmp_pa
     validating = [bias for in_training, bias in biases if not in_training]
     assert validating
     assert all(bias is None for bias in validating)
+
+
+def test_defaults_of_generation_that_suit_the_model_go_into_its_cards(tmp_path):
+    module(generate={"tts": {"guidance": 1.5, "best_of": 3}}).export(tmp_path / "model")
+    tasks = load_checkpoint(tmp_path / "model").tasks
+    assert tasks["tts"].generate == replace(Task.load("tts").generate, guidance=1.5, best_of=3)
+    assert tasks["asr"] == Task.load("asr")
+    tuned = LMModule(init_from=str(tmp_path / "model"), generate={"tts": {"best_of": 1}})
+    assert tuned.tasks["tts"].generate == replace(Task.load("tts").generate, guidance=1.5)
+
+
+def test_defaults_of_generation_for_no_task_or_no_setting_are_refused():
+    with pytest.raises(UnitokError, match=r"generate: 'tss' is no task of this model\. Did you mean 'tts'\?"):
+        module(generate={"tss": {}})
+    with pytest.raises(CardError, match=r"task 'tts'.*generate\.best: unknown key\. Did you mean 'best_of'\?"):
+        module(generate={"tts": {"best": 3}})

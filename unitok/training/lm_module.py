@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from unitok.errors import CheckpointError, UnitokError
+from unitok.errors import CheckpointError, UnitokError, suggest
 from unitok.model.alignment import AlignmentPrior, attention_bias
 from unitok.model.config import LMConfig
 from unitok.model.lm import UnitokLM
@@ -47,6 +47,7 @@ class LMModule(L.LightningModule):
         audio_tokenizer: str | None = None,
         tasks: list[str] | None = None,
         langs: list[str] | None = None,
+        generate: dict[str, dict[str, Any]] | None = None,
         init_from: str | None = None,
         n_codebooks: int | None = None,
         place_codes: bool = True,
@@ -65,6 +66,8 @@ class LMModule(L.LightningModule):
             audio_tokenizer: Name, card or folder of the codec; with `init_from`, that of the checkpoint.
             tasks: Names or files of the task cards; with `init_from`, tasks to add to those of the checkpoint.
             langs: Languages, whose tokens stand in front of the conditions; with `init_from`, languages to add.
+            generate: Defaults of generation that suit this model, in place of those of its tasks' cards:
+                `{tts: {guidance: 1.75}}`.
             init_from: Checkpoint folder to go on from (fine-tuning): weights, vocabulary, tokenizers and tasks.
             n_codebooks: Codebooks K of the codec to model; None: all.
             place_codes: Begin with embeddings of codes that lie as the codec's own vectors do, instead of random ones;
@@ -98,7 +101,7 @@ class LMModule(L.LightningModule):
             parts = _begun(lm, text_tokenizer, audio_tokenizer, tasks or [], langs or [], n_codebooks)
             if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
                 parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
-        self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, dict(parts.tasks)
+        self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
         self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
         self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, self.audio_tokenizer.frame_rate_hz)
@@ -318,6 +321,16 @@ def _continued(folder: Path, settings: dict[str, Any], tasks: list[str], langs: 
         lm = UnitokLM(lm.config, vocabulary)
         _copy_weights(checkpoint.lm, lm)
     return replace(checkpoint, lm=lm.train(), vocabulary=vocabulary, tasks={**checkpoint.tasks, **cards})
+
+
+def _with_defaults(tasks: Mapping[str, Task], generate: dict[str, dict[str, Any]]) -> dict[str, Task]:
+    """Return the tasks with other defaults of generation."""
+    for name in generate.keys() - tasks.keys():
+        raise UnitokError(
+            f"model.init_args.generate: '{name}' is no task of this model.{suggest(name, tasks)} "
+            f"Its tasks: {', '.join(tasks)}."
+        )
+    return {name: task.with_defaults(**generate.get(name, {})) for name, task in tasks.items()}
 
 
 @torch.no_grad()
