@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install -c constrain
 CORE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-TEXT ?= The old farmer opened the green door.
+TEXT ?= The doctor is in the garden.
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format wheel clean

@@ -21,7 +21,7 @@ def test_python_and_shell_of_the_readme_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})
-    assert (tmp_path / "farmer.wav").stat().st_size > 10_000
+    assert (tmp_path / "doctor.wav").stat().st_size > 10_000
     assert "<bos> <task:tts>" in capsys.readouterr().out
 
     commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("unitok ")]
@@ -30,7 +30,7 @@ def test_python_and_shell_of_the_readme_run(tmp_path, monkeypatch, capsys):
         assert main(shlex.split(line, comments=True)[1:]) == 0, line
         captured = capsys.readouterr()
         assert captured.out.strip() or "--out" in line, line
-    assert (tmp_path / "farmer.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "doctor.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md"])
