@@ -3,7 +3,7 @@
 import pytest
 
 from unitok.errors import DataError
-from unitok.evaluation.text import character_error_rate, normalize, word_error_rate
+from unitok.evaluation.text import bleu, character_error_rate, normalize, word_error_rate
 
 pytest.importorskip("jiwer")
 
@@ -51,6 +51,15 @@ def test_the_interval_narrows_with_more_texts() -> None:
 def test_the_interval_is_the_same_each_time() -> None:
     arguments = ["a b c", "d e f"], ["a b x", "d e f"]
     assert word_error_rate(*arguments) == word_error_rate(*arguments)
+
+
+def test_bleu_is_one_for_the_same_words_and_by_hand_for_others() -> None:
+    pytest.importorskip("sacrebleu")
+    assert bleu(["The cat sat on the mat."], ["the cat sat on the mat"]).value == pytest.approx(1.0)
+    # 5 of 6 words, 3 of 5 pairs, 2 of 4 triples and 1 of 3 quadruples are there
+    score = bleu(["the cat sat on the mat"], ["the cat sat on a mat"])
+    assert score.value == pytest.approx((5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
+    assert str(score) == "53.7 [53.7, 53.7]"
 
 
 @pytest.mark.parametrize(("references", "hypotheses"), [(["a"], []), ([], [])])

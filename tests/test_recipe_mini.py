@@ -39,7 +39,7 @@ def shrunk(command: str) -> list[str]:
     """Return a command as it runs here."""
     words = shlex.split(re.sub(r"--utterances \d+", "--utterances 60", command))
     if words[0] == "python":
-        return [sys.executable, *words[1:], "--sentences", "4"]
+        return [sys.executable, *words[1:], "--items", "4"]
     for config, flags in SMALL.items():
         if words[-1].endswith(f"mini/{config}"):
             words += flags
@@ -66,4 +66,6 @@ def test_the_recipe_runs_from_first_to_last_command(tmp_path):
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     assert (tmp_path / "out/checkpoints/mini/model.safetensors").is_file()
     table = (tmp_path / "out/quality/quality.md").read_text()
-    assert all(row in table for row in ("| codec: STOI", "| tts: pocketsphinx WER", "| asr: WER on flite"))
+    assert all(
+        row in table for row in ("| codec: STOI", "| tts, grammar: pocketsphinx WER", "| asr, grammar: WER on flite")
+    )

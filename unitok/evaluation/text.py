@@ -1,31 +1,15 @@
-"""Compare texts: normalisation and word and character error rates with bootstrap confidence intervals."""
+"""Compare texts: normalisation, word and character error rates, BLEU, with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from unitok.errors import DataError, MissingDependencyError
+from unitok.evaluation.statistics import Estimate, bootstrap, rate
 
-__all__ = ["ErrorRate", "character_error_rate", "normalize", "word_error_rate"]
-
-
-@dataclass(frozen=True)
-class ErrorRate:
-    """Errors per reference unit over a set of texts."""
-
-    value: float
-    """Errors / reference words (or characters), 0.1 for 10 %."""
-    low: float
-    """Lower end of the 95 % bootstrap interval over texts."""
-    high: float
-    """Upper end of the interval."""
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+__all__ = ["bleu", "character_error_rate", "normalize", "word_error_rate"]
 
 
 def normalize(text: str) -> str:
@@ -33,14 +17,30 @@ def normalize(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()))
 
 
-def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], seed: int = 0) -> ErrorRate:
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], seed: int = 0) -> Estimate:
     """Measure substitutions, insertions and deletions of words, after `normalize`, by jiwer."""
     return _error_rate(references, hypotheses, _counter("process_words"), seed)
 
 
-def character_error_rate(references: Sequence[str], hypotheses: Sequence[str], seed: int = 0) -> ErrorRate:
+def character_error_rate(references: Sequence[str], hypotheses: Sequence[str], seed: int = 0) -> Estimate:
     """Measure substitutions, insertions and deletions of characters, after `normalize`, by jiwer."""
     return _error_rate(references, hypotheses, _counter("process_characters"), seed)
+
+
+def bleu(references: Sequence[str], hypotheses: Sequence[str], seed: int = 0) -> Estimate:
+    """Measure BLEU (0.57 for "57") after `normalize`, by sacrebleu. ASR-BLEU is that of what a recogniser hears."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError:
+        raise MissingDependencyError('BLEU needs sacrebleu. Run: pip install "unitok[eval]"') from None
+    _check(references, hypotheses)
+    metric = BLEU()
+
+    def of(pairs: Sequence[tuple[str, str]]) -> float:
+        return metric.corpus_score([h for _, h in pairs], [[r for r, _ in pairs]]).score / 100
+
+    pairs = [(normalize(r), normalize(h)) for r, h in zip(references, hypotheses, strict=True)]
+    return bootstrap(of, pairs, seed, draws=200, unit="")
 
 
 def _counter(function: str) -> Callable[[str, str], tuple[int, int]]:
@@ -59,16 +59,13 @@ def _counter(function: str) -> Callable[[str, str], tuple[int, int]]:
 
 def _error_rate(
     references: Sequence[str], hypotheses: Sequence[str], count: Callable[[str, str], tuple[int, int]], seed: int
-) -> ErrorRate:
+) -> Estimate:
+    _check(references, hypotheses)
+    return rate([count(normalize(r), normalize(h)) for r, h in zip(references, hypotheses, strict=True)], seed)
+
+
+def _check(references: Sequence[str], hypotheses: Sequence[str]) -> None:
     if len(references) != len(hypotheses) or not references:
         raise DataError(
             f"Got {len(references)} references and {len(hypotheses)} hypotheses. Give as many of both, at least one."
         )
-    pairs = [count(normalize(r), normalize(h)) for r, h in zip(references, hypotheses, strict=True)]
-
-    def rate(sample: Sequence[tuple[int, int]]) -> float:
-        return sum(errors for errors, _ in sample) / max(1, sum(total for _, total in sample))
-
-    rng = random.Random(seed)
-    draws = sorted(rate(rng.choices(pairs, k=len(pairs))) for _ in range(1000))
-    return ErrorRate(rate(pairs), draws[25], draws[974])

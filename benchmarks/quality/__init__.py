@@ -1,0 +1,1 @@
+"""The sections of `mini_quality.py`."""
