@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command("inspect", "print or draw the token sequence of an input or of a stored record"),
     "prepare": Command("prepare", "turn a manifest into record shards to train on"),
     "synth": Command("synth", "make a procedural corpus: speech, translations, sounds"),
+    "leakage": Command("leakage", "fail if held-out data is trained on"),
     "train-tokenizer": Command("train_tokenizer", "learn a SentencePiece vocabulary from texts"),
     "fit": Command("fit", "train: unitok fit --config FILE.yaml", raw=True),
     "validate": Command("fit", "measure the validation loss of a checkpoint", raw=True),
