@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
+import torch
 
+from unitok.audio import Audio
 from unitok.cli.main import main
 from unitok.data.manifest import read_manifest
 
@@ -46,6 +48,17 @@ def test_translations_are_written_with_both_sides(tmp_path, capsys):
         assert (tmp_path / row["target_audio"]).is_file()
         assert {row["lang"], row["target_lang"]} == {"en", "es"}
         assert row["text"] != row["target_text"]
+
+
+@pytest.mark.skipif(not shutil.which("flite"), reason="needs flite")
+def test_noisy_speech_comes_beside_the_clean(tmp_path, capsys):
+    assert main(["synth", "--noisy", "--out", str(tmp_path), "--utterances", "3"]) == 0
+    for row in read_manifest(tmp_path / "manifest.jsonl"):
+        clean, noisy = (Audio.read(tmp_path / row[field]) for field in ("audio", "noisy_audio"))
+        assert clean.n_samples == noisy.n_samples
+        assert not torch.equal(clean.samples, noisy.samples)
+    assert main(["synth", "--out", str(tmp_path), "--utterances", "3"]) == 2
+    assert "noisy: True there, False asked for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "value"), [("--rate", "2,1"), ("--pitch", "high"), ("--hours", "0")])

@@ -77,6 +77,15 @@ def test_two_entries_of_one_task_may_differ_in_what_they_go_without(shards):
         assert absent not in names
 
 
+def test_an_entry_may_read_other_fields_than_the_card(shards):
+    mix = [TaskMix("asr"), TaskMix("asr", fields={"text": "speaker"})]
+    parts = data(str(shards), tasks=mix, val=str(shards)).dataset("val").parts
+    text, speaker = (part.sequence(0, np.random.default_rng(0)).split()["text"] for part in parts)
+    assert (text, speaker) == tuple(str(parts[0].reader.value(field, 0)).lower() for field in ("text", "speaker"))
+    with pytest.raises(DataError, match=r"task 'asr' has no 'adio'\. Did you mean 'audio'\? It has: audio, text"):
+        data(str(shards), tasks=[TaskMix("asr", fields={"adio": "x"})]).dataset("train")
+
+
 def test_an_epoch_is_the_same_in_a_second_process_and_differs_from_the_next(shards):
     one, two = data(str(shards)), data(str(shards))
     assert contents(one.train_dataloader()) == contents(two.train_dataloader())

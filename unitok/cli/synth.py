@@ -17,7 +17,7 @@ __all__ = ["add_arguments", "run"]
 
 EXAMPLE = "unitok synth --out out/corpus --hours 1"
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "speech": ("voices", "rate", "pitch", "words", "sentences"),
+    "speech": ("voices", "rate", "pitch", "words", "sentences", "noisy"),
     "translation": ("words",),
     "sounds": (),
 }
@@ -70,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE,…",
         help="speech: where sentences come from, grammar or wordnet (everyday English, 30 000 words; Debian: "
         "wordnet-base), or both in equal parts (default: grammar)",
+    )
+    parser.add_argument(
+        "--noisy",
+        action="store_true",
+        default=None,
+        help="speech: make each a second time, in a room and with noise (field noisy_audio), for se and a sturdy asr",
     )
     parser.add_argument("--words", help="speech, translation: word file of the grammar (default: unitok's own)")
     parser.add_argument("--workers", type=int, default=2, help="synthesisers that run at once (default: 2)")

@@ -43,6 +43,8 @@ class TaskMix:
     """Which records, where `train`, `val` and `test` name several; None: all of them."""
     without: list[str] = field(default_factory=list)
     """Optional conditions that this entry leaves out. A task may have several entries, say one without its prompt."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Record fields that this entry reads instead of those in the task's card: `{audio: noisy_audio}`."""
     loss_weight: float = 1.0
     """Weight of each label of this entry: a transcript has a tenth of the labels of the speech that it is of."""
 
@@ -262,11 +264,9 @@ class RecordDataModule(L.LightningDataModule):
 
         mix = self.mix or [TaskMix(name) for name in self.tasks]
         entries = [replace(entry, data=data) for entry in mix for data in data_of(entry)]
-        return (
-            entries
-            if split == "train"
-            else list({(entry.task, entry.data, *entry.without): entry for entry in entries}.values())
-        )
+        if split == "train":
+            return entries
+        return list({(e.task, e.data, *e.without, *sorted(e.fields.items())): e for e in entries}.values())
 
     def _named(self, split: str) -> dict[str, str | list[str]]:
         shards = self.shards[split]
@@ -300,7 +300,7 @@ class RecordDataModule(L.LightningDataModule):
             )
         part = TaskExamples(
             readers[entry.data],
-            self.tasks[entry.task],
+            self.tasks[entry.task].reading(entry.fields),
             self.builder,
             optional_dropout=self.optional_dropout,
             guided_dropout=self.guided_dropout,

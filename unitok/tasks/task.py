@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unitok.cards import SUFFIXES, CardReader, find_card, list_cards, read_card
-from unitok.errors import suggest
+from unitok.errors import DataError, suggest
 
 __all__ = ["FIELD_KINDS", "SOURCES", "Field", "FieldKind", "GenerateDefaults", "Source", "Task", "list_tasks"]
 
@@ -180,6 +180,21 @@ class Task:
         _check_example(task, reader)
         reader.finish()
         return task
+
+    def reading(self, fields: Mapping[str, str]) -> Task:
+        """Return this task with other record fields: `{"audio": "noisy_audio"}` reads its `audio` from `noisy_audio`.
+
+        Raises:
+            DataError: If it has no such condition or target.
+        """
+        names = [part.name for part in self.fields]
+        for name in fields.keys() - set(names):
+            raise DataError(f"task '{self.name}' has no '{name}'.{suggest(name, names)} It has: {', '.join(names)}.")
+
+        def read(parts: tuple[Field, ...]) -> tuple[Field, ...]:
+            return tuple(dataclasses.replace(part, field=fields.get(part.name, part.field)) for part in parts)
+
+        return dataclasses.replace(self, conditions=read(self.conditions), targets=read(self.targets))
 
     def with_defaults(self, **settings: Any) -> Task:
         """Return this task with other defaults of generation, such as `best_of=4`.

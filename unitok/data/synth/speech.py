@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from unitok.data.synth.corpus import Item
 from unitok.data.synth.grammar import Grammar, Split
+from unitok.data.synth.rooms import record_in_room
 from unitok.data.synth.voices import FLITE_VOICES, VoiceStyle, speak
 from unitok.data.synth.wordnet import WordNetExamples
 from unitok.errors import DataError
@@ -36,6 +39,8 @@ class SpeechCorpus:
     """Word file of the grammar; default: the English one."""
     sentences: Sequence[str] = ("grammar",)
     """Where sentences come from, drawn with equal weight: `grammar`, `wordnet`."""
+    noisy: bool = False
+    """Whether each comes a second time, as a microphone in a room may hear it."""
 
     def __post_init__(self) -> None:
         """Refuse unknown sources.
@@ -63,6 +68,10 @@ class SpeechCorpus:
         return sentences.sentence(self.seed, index, self.split), voice, style
 
     def item(self, index: int) -> Item:
-        """Speak utterance `index`: fields `audio`, `text`, `speaker`, `lang`."""
+        """Speak utterance `index`: fields `audio`, `text`, `speaker`, `lang`, and `noisy_audio` if there is noise."""
         text, voice, style = self.utterance(index)
-        return Item({"audio": speak(text, voice, style)}, {"text": text, "speaker": voice, "lang": "en"})
+        audio = {"audio": speak(text, voice, style)}
+        if self.noisy:
+            rng = np.random.default_rng(list(f"noise/{self.seed}/{index}/{self.split}".encode()))
+            audio["noisy_audio"] = record_in_room(audio["audio"], rng)
+        return Item(audio, {"text": text, "speaker": voice, "lang": "en"})
