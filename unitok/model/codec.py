@@ -1,24 +1,27 @@
-"""A small neural codec: log-STFT -> ConvNeXt encoder -> residual vector quantiser -> ConvNeXt decoder -> inverse STFT.
+"""A small neural codec: log-STFT -> ConvNeXt encoder -> residual vector quantiser -> ConvNeXt decoder -> log-STFT.
+
+Codes tell magnitudes only; phases are made to fit them (`phase.py`), and an inverse STFT makes the audio.
 
 Working on spectra keeps every layer at the frame rate instead of the sample rate, so it trains an order of magnitude
 faster on a CPU than a SEANet (EnCodec, DAC). Receptive fields are finite: long audio can be coded in chunks with enough
 overlap (`CodecConfig.context_frames`).
 
 B batch, N samples, T codec frames, K codebooks, D width, F STFT bins.
-Sources: ConvNeXt (arXiv:2201.03545), Vocos' inverse-STFT head (arXiv:2306.00814), residual vector quantisation with
-moving-average codebooks (SoundStream, arXiv:2107.03312; EnCodec, arXiv:2210.13438).
+Sources: ConvNeXt (arXiv:2201.03545), Vocos (arXiv:2306.00814), residual vector quantisation with moving-average
+codebooks (SoundStream, arXiv:2107.03312; EnCodec, arXiv:2210.13438).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from unitok.model.phase import integrate_phases
 from unitok.model.quantizer import QuantizerOutput, ResidualVectorQuantizer
 
 __all__ = ["CodecConfig", "CodecOutput", "ConvNeXtBlock", "NeuralCodec", "SpectralDecoder", "SpectralEncoder"]
@@ -52,6 +55,8 @@ class CodecConfig:
     """Codes in one codebook."""
     code_dim: int = 96
     """Width of the quantised vectors."""
+    phases: Literal["integrated", "predicted"] = "integrated"
+    """From the magnitudes, or by the decoder, as in codecs of unitok before 0.2, which can be used but not trained."""
 
     def __post_init__(self) -> None:
         if self.window < self.hop:
@@ -94,6 +99,12 @@ class CodecConfig:
         """Return the settings as plain values."""
         return asdict(self)
 
+    def magnitudes(self, wav: Tensor, window: Tensor) -> Tensor:
+        """Return the STFT's magnitudes `[B, frames, F]` of `wav [B, N]`; frame i is centred on its hop."""
+        pad = self.window - self.hop
+        padded = F.pad(wav.float(), (pad // 2, pad - pad // 2))
+        return torch.fft.rfft(padded.unfold(-1, self.window, self.hop) * window).abs()
+
 
 def split_layers(n: int) -> tuple[int, int]:
     """Share decoder blocks out: a quarter (at least one) at the codec rate, the rest at the STFT rate."""
@@ -105,8 +116,8 @@ def split_layers(n: int) -> tuple[int, int]:
 class CodecOutput:
     """Result of a training pass."""
 
-    wav: Tensor
-    """Reconstruction `[B, N]`."""
+    spectrum: Tensor
+    """What the decoder says, `[B, frames, F]`: log-magnitudes, or complex where it predicts phases."""
     quantized: QuantizerOutput
     """Codes, commitment loss and usage."""
 
@@ -146,24 +157,17 @@ class SpectralEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, config.code_dim)
 
-    def spectrum(self, wav: Tensor) -> Tensor:
-        """Return log-magnitudes `[B, frames, F]` of `wav [B, N]`; frame i is centred on its hop."""
-        pad = self.config.window - self.config.hop
-        padded = F.pad(wav.float(), (pad // 2, pad - pad // 2))
-        frames = padded.unfold(-1, self.config.window, self.config.hop)  # [B, frames, window]
-        return torch.log(torch.fft.rfft(frames * self.window).abs().clamp_min(1e-4))
-
     def forward(self, wav: Tensor) -> Tensor:
         """Encode audio whose length is a whole number of codec frames."""
         with torch.autocast(wav.device.type, enabled=False):
-            spectrum = self.spectrum(wav)
+            spectrum = self.config.magnitudes(wav, self.window).clamp_min(1e-4).log()
         x = self.fine(self.project(spectrum * 0.3))
         x = self.merge(rearrange(x, "b (t s) d -> b t (s d)", s=self.config.frame_stride))
         return self.head(self.norm(self.coarse(x)))
 
 
 class SpectralDecoder(nn.Module):
-    """Quantised vectors `[B, T, code_dim]` to audio `[B, T * frame_length]` through predicted magnitudes and phases."""
+    """Quantised vectors `[B, T, code_dim]` to the magnitudes of an STFT, and those to audio `[B, T * frame_length]`."""
 
     window: Tensor
 
@@ -178,16 +182,24 @@ class SpectralDecoder(nn.Module):
         self.spread = nn.Linear(dim, dim * config.frame_stride)
         self.fast = nn.Sequential(*[ConvNeXtBlock(dim, k) for _ in range(fast)])
         self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, config.window + 2)
+        self.head = nn.Linear(dim, (config.window // 2 + 1) * (2 if config.phases == "predicted" else 1))
 
     def forward(self, quantized: Tensor) -> Tensor:
-        """Synthesise audio."""
+        """Return log-magnitudes `[B, T * frame_stride, F]`, or a complex spectrum where phases are predicted."""
         x = self.slow(self.project(quantized.transpose(1, 2)).transpose(1, 2))
         x = rearrange(self.spread(x), "b t (s d) -> b (t s) d", s=self.config.frame_stride)
-        log_magnitude, phase = self.head(self.norm(self.fast(x))).float().chunk(2, dim=-1)  # [B, frames, F] each
-        with torch.autocast(x.device.type, enabled=False):
-            magnitude = log_magnitude.clamp(max=6.0).exp()
-            return self.overlap_add(torch.polar(magnitude, phase))
+        spectrum = self.head(self.norm(self.fast(x))).float()
+        if self.config.phases == "integrated":
+            return spectrum.clamp(max=6.0)
+        log_magnitude, phase = spectrum.chunk(2, dim=-1)
+        return torch.polar(log_magnitude.clamp(max=6.0).exp(), phase)
+
+    def synthesize(self, spectrum: Tensor) -> Tensor:
+        """Turn what `forward` returns, `[B, frames, F]`, into audio `[B, frames * hop]`."""
+        with torch.autocast(spectrum.device.type, enabled=False):
+            if self.config.phases == "integrated":
+                spectrum = integrate_phases(spectrum, self.config.hop)
+            return self.overlap_add(spectrum)
 
     def overlap_add(self, spectrum: Tensor) -> Tensor:
         """Invert the STFT `[B, frames, F]` with the window's power normalised away; returns `[B, frames * hop]`."""
@@ -220,9 +232,9 @@ class NeuralCodec(nn.Module):
         return F.pad(wav, (0, -wav.shape[-1] % self.config.frame_length))
 
     def forward(self, wav: Tensor, n_codebooks: int | None = None) -> CodecOutput:
-        """Reconstruct `wav [B, N]` through the first `n_codebooks` codebooks (default: all)."""
+        """Code `wav [B, N]` with the first `n_codebooks` codebooks (default: all) and say what it sounded like."""
         quantized = self.quantizer(self.encoder(self.pad(wav)), n_codebooks)
-        return CodecOutput(self.decoder(quantized.vectors)[:, : wav.shape[-1]], quantized)
+        return CodecOutput(self.decoder(quantized.vectors), quantized)
 
     def encode(self, wav: Tensor, n_codebooks: int | None = None) -> Tensor:
         """Turn `wav [B, N]` at the codec's rate into codes `[B, K, T]`, `T = ceil(N / frame_length)`."""
@@ -230,4 +242,8 @@ class NeuralCodec(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes `[B, K', T]` (the first K' codebooks) into audio `[B, T * frame_length]`."""
+        return self.decoder.synthesize(self.decode_spectrum(codes))
+
+    def decode_spectrum(self, codes: Tensor) -> Tensor:
+        """Turn codes `[B, K', T]` into what `decoder.synthesize` takes; a frame depends on `context_frames` only."""
         return self.decoder(self.quantizer.decode(codes))

@@ -99,7 +99,8 @@ class UnitokCodecTokenizer(CodecTokenizer):
     def _fingerprint(self) -> str:
         """Hash encoder and codebooks as they are stored; without the decoder, as a better one reads the same codes."""
         coding = {k: v for k, v in self._stored_weights().items() if not k.startswith("decoder.")}
-        return fingerprint("unitok", asdict(self.model.config), coding)
+        sizes = {k: v for k, v in asdict(self.model.config).items() if k != "phases"}
+        return fingerprint("unitok", sizes, coding)
 
     def _stored_weights(self) -> dict[str, Tensor]:
         state = self.model.state_dict()
@@ -111,8 +112,13 @@ class UnitokCodecTokenizer(CodecTokenizer):
         return self._chunked(padded, lambda piece: self.model.encode(piece, self.n_codebooks), (step, 1))[0]
 
     def _decode_row(self, codes: Tensor) -> Tensor:
-        step = self.model.config.frame_length
-        return self._chunked(codes[None].to(self.device), self.model.decode, (1, step)).clamp(-1, 1)
+        def network(piece: Tensor) -> Tensor:
+            return self.model.decode_spectrum(piece).transpose(1, 2)
+
+        step = self.model.config.frame_stride
+        spectrum = self._chunked(codes[None].to(self.device), network, (1, step)).transpose(1, 2)
+        # All at once: phases go on from frame to frame.
+        return self.model.decoder.synthesize(spectrum).clamp(-1, 1)
 
     def _vectors(self, k: int) -> Tensor:
         return self.model.quantizer.codebooks[k].vectors  # type: ignore[return-value]

@@ -1,71 +1,74 @@
-"""Losses of codec training: distances between spectra at several resolutions, and reading the text from codebook 0.
+"""Losses of codec training: distances between spectra, and reading the text from codebook 0.
 
-B batch, N samples, T codec frames, D code width, L bytes of text.
-Sources: multi-resolution STFT loss (Parallel WaveGAN, arXiv:1910.11480); multi-scale mel loss (DAC, arXiv:2306.06546).
+B batch, N samples, T codec frames, F STFT bins, D code width, L bytes of text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitok.model.codec import ConvNeXtBlock
+from unitok.model.codec import CodecConfig, ConvNeXtBlock
 
-__all__ = ["SpectralLoss", "TextReader"]
+__all__ = ["SpectralDistances", "SpectralLoss", "TextReader"]
 
 BLANK = 256
 """The label of CTC that is no byte."""
 
 
-class SpectralLoss(nn.Module):
-    """Mean over resolutions of L1 between log-mels plus L1 between log-magnitudes and spectral convergence."""
+class SpectralDistances(NamedTuple):
+    """How far a spectrum is from the one wanted; 0 where they are the same."""
 
-    def __init__(
-        self,
-        sample_rate_hz: int,
-        windows: Sequence[int] = (256, 512, 1024, 2048),
-        mel_bins: Sequence[int] = (20, 40, 80, 80),
-        stft_weight: float = 0.25,
-        floor: float = 1e-4,
-    ):
+    log: Tensor
+    """Mean difference of log-magnitudes, in nats."""
+    mel: Tensor
+    """The same of mel bands, so that the level of noise is right even where its every wiggle is not."""
+    peaks: Tensor
+    """Difference of the square roots of magnitudes, relative to the whole: partials count, not the floor."""
+
+
+class SpectralLoss(nn.Module):
+    """Distances between log-magnitudes of an STFT, as a codec's decoder predicts them, and those of audio."""
+
+    window: Tensor
+    bank: Tensor
+
+    def __init__(self, codec: CodecConfig, mel_bands: int = 64, floor: float = 0.02):
+        """Set up.
+
+        Args:
+            codec: The codec's sizes: the rate, the STFT.
+            mel_bands: Number of mel bands; fewer where the STFT has few bins.
+            floor: Magnitude below which differences fade; an STFT frame of a loud tone has 100 and more.
+        """
         super().__init__()
-        if len(windows) != len(mel_bins):
-            raise ValueError(
-                f"windows has {len(windows)} entries and mel_bins {len(mel_bins)}. Give one mel size per window."
-            )
         from torchaudio.functional import melscale_fbanks
 
-        self.windows = list(windows)
-        self.stft_weight = stft_weight
-        self.floor = floor
-        for window, bins in zip(windows, mel_bins, strict=True):
-            bank = melscale_fbanks(
-                window // 2 + 1, 0.0, sample_rate_hz / 2, bins, sample_rate_hz, norm="slaney", mel_scale="slaney"
-            )
-            self.register_buffer(f"mel_{window}", bank * bins, persistent=False)
-            self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
+        self.codec, self.floor = codec, floor
+        rate, n_bins = codec.sample_rate_hz, codec.window // 2 + 1
+        self.register_buffer("window", torch.hann_window(codec.window), persistent=False)
+        bank = melscale_fbanks(n_bins, 0.0, rate / 2, min(mel_bands, n_bins // 5), rate)
+        self.register_buffer("bank", bank, persistent=False)
 
-    def forward(self, wav: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mel loss and the STFT loss (unweighted) between `wav [B, N]` and `target [B, N]`."""
-        mel_loss, stft_loss = wav.new_zeros(()), wav.new_zeros(())
-        for window in self.windows:
-            got, wanted = self._magnitude(wav, window), self._magnitude(target, window)
-            mel = self.get_buffer(f"mel_{window}")
-            mel_loss = mel_loss + F.l1_loss(self._log(got @ mel), self._log(wanted @ mel))
-            convergence = (wanted - got).norm() / wanted.norm().clamp_min(1e-6)
-            stft_loss = stft_loss + F.l1_loss(self._log(got), self._log(wanted)) + convergence
-        return mel_loss / len(self.windows), stft_loss / len(self.windows)
+    def forward(self, log_magnitude: Tensor, wav: Tensor) -> SpectralDistances:
+        """Compare `log_magnitude [B, frames, F]` with that of `wav [B, N]`, a whole number of codec frames."""
+        with torch.no_grad():
+            wanted = self.codec.magnitudes(wav, self.window)
+        got = log_magnitude.float().exp()
+        root, wanted_root = (log_magnitude.float() / 2).exp(), wanted.sqrt()
+        size = wanted_root.sum(dim=(1, 2)).clamp_min(1.0)  # of each row, or loud audio would be all that counts
+        return SpectralDistances(
+            log=((got + self.floor).log() - (wanted + self.floor).log()).abs().mean(),
+            mel=(self._level(got) - self._level(wanted)).abs().mean(),
+            peaks=((root - wanted_root).abs().sum(dim=(1, 2)) / size).mean(),
+        )
 
-    def _magnitude(self, wav: Tensor, window: int) -> Tensor:
-        frames = F.pad(wav, (window // 2, window // 2)).unfold(-1, window, window // 4)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.get_buffer(f"window_{window}")))
-        return (spectrum.square().sum(-1) + 1e-9).sqrt()  # the epsilon keeps the gradient finite in silence
-
-    def _log(self, x: Tensor) -> Tensor:
-        return (x + self.floor * self.windows[-1] ** 0.5).log()
+    def _level(self, magnitude: Tensor) -> Tensor:
+        """Return log-amplitudes of mel bands."""
+        return (magnitude.square() @ self.bank + self.floor**2).log() / 2
 
 
 class TextReader(nn.Module):

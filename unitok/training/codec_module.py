@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from unitok.data.segments import SegmentBatch
+from unitok.errors import UnitokError
 from unitok.model.codec import CodecConfig, NeuralCodec
-from unitok.training.codec_losses import SpectralLoss, TextReader
+from unitok.model.quantizer import QuantizerOutput
+from unitok.training.codec_losses import SpectralDistances, SpectralLoss, TextReader
 
 __all__ = ["CodecModule"]
 
@@ -34,8 +36,9 @@ class CodecModule(L.LightningModule):
         lr: float = 1e-3,
         warmup_steps: int = 200,
         final_lr_fraction: float = 0.02,
+        log_weight: float = 0.3,
         mel_weight: float = 1.0,
-        stft_weight: float = 0.25,
+        peak_weight: float = 2.0,
         commitment_weight: float = 0.25,
         codebook_dropout: float = 0.1,
         adversarial_weight: float = 0.0,
@@ -53,8 +56,9 @@ class CodecModule(L.LightningModule):
             lr: Peak learning rate.
             warmup_steps: Steps of linear warm-up.
             final_lr_fraction: Learning rate at the last step, relative to the peak (cosine in between).
-            mel_weight: Weight of the multi-scale log-mel loss.
-            stft_weight: Weight of the multi-resolution STFT loss.
+            log_weight: Weight of the distance between log-magnitudes.
+            mel_weight: Weight of the distance between levels of mel bands.
+            peak_weight: Weight of the distance between square roots of magnitudes, where partials count most.
             commitment_weight: Weight of the distance between latents and their codes.
             codebook_dropout: Share of batches trained with fewer codebooks than all, so that few codebooks work too.
             adversarial_weight: Weight of the generator's adversarial loss; 0 trains without discriminators.
@@ -70,7 +74,12 @@ class CodecModule(L.LightningModule):
         self.save_hyperparameters(ignore=["codec"])
         self.automatic_optimization = False
         self.codec = NeuralCodec(codec) if init_from is None else _load(init_from)
-        self.spectral_loss = SpectralLoss(self.codec.config.sample_rate_hz)
+        if self.codec.config.phases != "integrated":
+            raise UnitokError(
+                f"{init_from}: phases is '{self.codec.config.phases}', trained are codecs with 'integrated' phases. "
+                "Use that codec as it is, or train a new one."
+            )
+        self.spectral_loss = SpectralLoss(self.codec.config)
         self.discriminators: nn.Module | None = None
         if adversarial_weight > 0:
             from encodec.msstftd import MultiScaleSTFTDiscriminator
@@ -92,29 +101,29 @@ class CodecModule(L.LightningModule):
         optimizers = self.optimizers()
         generator, *discriminator = optimizers if isinstance(optimizers, list) else [optimizers]
         output = self.codec(wav, self._n_codebooks())
-        mel, stft = self.spectral_loss(output.wav.float(), wav)
-        loss = h["mel_weight"] * mel + h["stft_weight"] * stft + h["commitment_weight"] * output.quantized.commitment
+        distances = self.spectral_loss(output.spectrum, self.codec.pad(wav))
+        loss = h["log_weight"] * distances.log + h["mel_weight"] * distances.mel + h["peak_weight"] * distances.peaks
+        loss = loss + h["commitment_weight"] * output.quantized.commitment
         adversarial = self.discriminators is not None and self.global_step >= h["adversarial_start"]
         if adversarial:
-            self._discriminator_step(discriminator[0], wav, output.wav.detach())
-            loss = loss + h["adversarial_weight"] * self._generator_loss(wav, output.wav)
+            fake = self.codec.decoder.synthesize(output.spectrum)[:, : wav.shape[-1]]
+            self._discriminator_step(discriminator[0], wav, fake.detach())
+            loss = loss + h["adversarial_weight"] * self._generator_loss(wav, fake)
         if self.reader is not None:
             reading = self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths)
             loss = loss + h["text_weight"] * reading
             self.log("train/text", reading, prog_bar=True)
         self._update(generator, loss, nn.ModuleList(filter(None, [self.codec, self.reader])))
-        self.log_dict(
-            {"train/mel": mel, "train/stft": stft, "train/commitment": output.quantized.commitment}, prog_bar=True
-        )
+        self._log("train", distances, output.quantized)
         self.log("train/lr", generator.optimizer.param_groups[0]["lr"])
 
     def validation_step(self, batch: SegmentBatch, batch_idx: int) -> None:
         """Measure the reconstruction, how much of each codebook is used, and how well codebook 0 can be read."""
         output = self.codec(batch.wav)
-        mel, stft = self.spectral_loss(output.wav.float(), batch.wav)
+        distances = self.spectral_loss(output.spectrum, self.codec.pad(batch.wav))
         if self.reader is not None:
             self.log("val/text", self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths))
-        self.log_dict({"val/mel": mel, "val/stft": stft, "val/commitment": output.quantized.commitment}, prog_bar=True)
+        self._log("val", distances, output.quantized)
         size = self.codec.config.codebook_size
         for k in (0, self.codec.config.n_codebooks - 1):
             used = output.quantized.codes[:, k].unique().numel() / min(size, output.quantized.codes[:, k].numel())
@@ -140,6 +149,10 @@ class CodecModule(L.LightningModule):
 
         # A copy: a tokenizer puts its network into evaluation mode, and training goes on with this one.
         save_tokenizer(UnitokCodecTokenizer(copy.deepcopy(self.codec), name=self.hparams["name"]), folder)
+
+    def _log(self, stage: str, distances: SpectralDistances, quantized: QuantizerOutput) -> None:
+        measured = {**distances._asdict(), "commitment": quantized.commitment}
+        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, prog_bar=True)
 
     def _n_codebooks(self) -> int | None:
         draw = random.Random(self.global_step)  # the same on every device, or their codebook updates would not match
