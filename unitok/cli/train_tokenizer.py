@@ -1,4 +1,4 @@
-"""`unitok train-tokenizer`: learn a SentencePiece vocabulary from the texts of a manifest or a text file."""
+"""`unitok train-tokenizer`: learn a SentencePiece vocabulary from the texts of manifests or of a text file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ EXAMPLE = "unitok train-tokenizer --manifest out/corpus/manifest.jsonl --size 32
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--manifest", type=Path, metavar="FILE", help="JSON Lines whose texts are learned from")
+    source.add_argument(
+        "--manifest", type=Path, nargs="+", metavar="FILE", help="JSON Lines files whose texts are learned from"
+    )
     source.add_argument("--text-file", type=Path, metavar="FILE", help="plain text to learn from, a sentence a line")
     parser.add_argument(
-        "--text-fields", default="text", metavar="A,B", help="fields of the manifest that hold text (default: text)"
+        "--text-fields", default="text", metavar="A,B", help="fields of the manifests that hold text (default: text)"
     )
     parser.add_argument(
         "--size", type=int, required=True, metavar="N", help="number of ids; 257 of them stand for single bytes"
@@ -43,11 +45,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _texts(manifest: Path, fields: list[str]) -> list[str]:
+def _texts(manifests: list[Path], fields: list[str]) -> list[str]:
     from unitok.data.manifest import read_manifest
     from unitok.errors import DataError
 
-    texts = [str(row[field]) for row in read_manifest(manifest) for field in fields if row.get(field)]
-    if not texts:
-        raise DataError(f"{manifest}: no row has text in {', '.join(fields)}. Name the fields with --text-fields.")
+    texts: list[str] = []
+    for manifest in manifests:
+        found = [str(row[field]) for row in read_manifest(manifest) for field in fields if row.get(field)]
+        if not found:
+            raise DataError(f"{manifest}: no row has text in {', '.join(fields)}. Name the fields with --text-fields.")
+        texts += found
     return texts
