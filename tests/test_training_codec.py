@@ -138,6 +138,17 @@ def test_several_manifests_are_drawn_from_by_their_length(manifest: Path) -> Non
     assert flat / 60 == pytest.approx(2.0 / (1.5 + 0.2 + 2.0 + 2.0), abs=0.15)
 
 
+def test_another_speed_changes_the_pitch_as_a_tape_does(tmp_path: Path) -> None:
+    tone = 0.5 * torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 8000)
+    soundfile.write(tmp_path / "tone.wav", tone.numpy(), 8000)
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"id": "0", "audio": "tone.wav"}))
+    data = SegmentDataset(
+        tmp_path / "manifest.jsonl", size=20, seconds=0.5, sample_rate_hz=8000, speeds=(0.8, 1.0, 1.25)
+    )
+    pitches = {int(torch.fft.rfft(data[i][0]).abs().argmax()) * 2 for i in range(20)}  # a bin is 2 Hz
+    assert pitches == {800, 1000, 1250}
+
+
 def test_text_comes_with_whole_files_only(manifest: Path) -> None:
     rows = [json.loads(line) | {"text": f"File\n No. {i}"} for i, line in enumerate(manifest.read_text().splitlines())]
     manifest.write_text("\n".join(map(json.dumps, rows)))

@@ -36,7 +36,8 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
     """`size` mono stretches `[N]` of fixed length, drawn from the audio files of manifests with weight by duration.
 
     With a stretch comes the text of its manifest row if the stretch holds the whole file. It is scaled to a random
-    peak, so that the codec meets quiet and loud audio. Files shorter than a stretch are padded with zeros.
+    peak, so that the codec meets quiet and loud audio, and played at one of `speeds` as a tape would be, so that it
+    meets other pitches than those of the files. Files shorter than a stretch are padded with zeros.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
         sample_rate_hz: int,
         seed: int = 0,
         peak_range: tuple[float, float] = (0.1, 0.95),
+        speeds: Sequence[float] = (1.0,),
     ):
         self.rows: list[dict[str, Any]] = []
         for manifest in [manifests] if isinstance(manifests, str | Path) else manifests:
@@ -55,13 +57,8 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
             check_fields(rows, ["audio"], manifest)
             self.rows += [row | {"audio": resolve_path(row["audio"], manifest)} for row in rows]
         self.weights = [float(row.get("seconds") or soundfile.info(row["audio"]).duration) for row in self.rows]
-        self.size, self.seconds, self.sample_rate_hz, self.seed, self.peak_range = (
-            size,
-            seconds,
-            sample_rate_hz,
-            seed,
-            peak_range,
-        )
+        self.size, self.seconds, self.sample_rate_hz, self.seed = size, seconds, sample_rate_hz, seed
+        self.peak_range, self.speeds = peak_range, speeds
 
     def __len__(self) -> int:
         return self.size
@@ -77,9 +74,11 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
 
     def _read(self, path: Path, rng: random.Random) -> tuple[Tensor, bool]:
         info = soundfile.info(path)
-        wanted = round(self.seconds * info.samplerate)
+        # Rates in hundreds of Hz, or resampling would need long filters.
+        rate = int(round(rng.choice(self.speeds) * info.samplerate, -2)) if len(self.speeds) > 1 else info.samplerate
+        wanted = round(self.seconds * rate)
         start = rng.randint(0, max(0, info.frames - wanted))
-        samples, rate = soundfile.read(path, frames=wanted, start=start, dtype="float32", always_2d=True)
+        samples, _ = soundfile.read(path, frames=wanted, start=start, dtype="float32", always_2d=True)
         wav = Audio(torch.from_numpy(samples.T.copy()), rate).mono().resample(self.sample_rate_hz).samples[0]
         return wav, info.frames <= wanted
 
