@@ -84,10 +84,11 @@ def test_settings_start_from_the_card(model):
     assert changed.per_kind == {"audio": Sampling(0.6, 7, 0.5)}
 
 
-def test_the_only_language_is_the_default():
+def test_the_first_language_is_the_default():
     assert "<lang:en>" in str(toy_model().sequence("tts", text="a"))
     two = toy_model(langs=("en", "de"))
-    assert "<lang:" not in str(two.sequence("tts", text="a"))
+    assert "<lang:en>" in str(two.sequence("tts", text="a"))
+    assert "<lang:" not in str(toy_model(langs=()).sequence("tts", text="a"))
     assert "<lang:de>" in str(two.sequence("tts", text="a", lang="de"))
     with pytest.raises(VocabularyMismatchError, match="no lang 'fr'"):
         two.generate("tts", text="a", lang="fr")
@@ -160,6 +161,18 @@ def test_best_of_keeps_the_candidate_that_asr_hears_best(model):
     assert len(set(scores)) > 1
     chosen = candidates[scores.index(max(scores))]
     assert torch.equal(best.sequence.tokens, chosen.sequence.tokens)
+
+
+def test_sounds_are_checked_by_their_captions_in_their_language():
+    model = toy_model(tasks=("tta", "aac", "asr"), langs=("en", "de"))
+    request = {"task": "tta", "text": "a bell", "lang": "de", "max_seconds": 0.6}
+    [best] = model.run([model.request(**request)], best_of=4)
+    candidates = [model.run([model.request(**request, seed=1_000_003 * i)], best_of=1)[0] for i in range(4)]
+    codes = [c.sequence.codes("sound") for c in candidates]
+    scores = [float(model.score("aac", audio=c, caption=["a bell"], lang="de")) for c in codes]
+    assert torch.equal(best.sequence.codes("sound"), codes[scores.index(max(scores))])
+    with pytest.raises(GenerationError, match="a model trained for 'aac'"):
+        toy_model(tasks=("tta", "asr")).generate("tta", text="a bell", best_of=2)
 
 
 def with_best_of(model: Model, n: int) -> Model:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -43,7 +43,6 @@ __all__ = ["Generation", "Model", "Tokenizers", "load"]
 Value: TypeAlias = "Audio | str | Tensor"
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
 LONGEST_CONDITION_S = 300.0
-ASR = "asr"
 MAX_SEED = 2**62
 # Candidates of one request get seeds far apart, so that requests with neighbouring seeds share none.
 CANDIDATE_STRIDE = 1_000_003
@@ -115,8 +114,8 @@ class Model:
 
         Args:
             task: Name of the task, such as `"tts"`; `model.tasks` has them all.
-            best_of: Make so many and keep the one whose text the model's own `asr` hears best (tasks from text to
-                audio), see `generate_batch`; default: as the task's card says.
+            best_of: Make so many and keep the one whose text the model finds likeliest when it hears it (tasks from
+                text to audio), see `generate_batch`; default: as the task's card says.
             on_step: Called after every position with a `Progress`.
             **request: The task's conditions and settings, see `request`.
 
@@ -142,7 +141,8 @@ class Model:
         Args:
             requests: The keyword arguments of `generate`, `task` included: `{"task": "tts", "text": "Hi."}`.
             batch_size: How many at once.
-            best_of: Candidates of each request; the one whose text the model's own `asr` finds likeliest is kept.
+            best_of: Candidates of each request; the one is kept whose text the task that checks this one (its card's
+                `checked_by`: `asr` for speech, `aac` for sounds) finds likeliest.
                 Default: what the card of its task says.
             on_step: Called after every position with a `Progress`.
             **settings: Keyword arguments of every request that does not say otherwise, such as `seed=1`.
@@ -174,7 +174,7 @@ class Model:
 
         Args:
             task: Name of the task.
-            lang: Language of the target; default: the model's only language, if it has one.
+            lang: Language of the target; default: the model's first language, if it has any.
             seed: Same seed, same result, in any batch.
             temperature: Divides the logits; this and the following default to the task's card.
             top_k: Draw from the k likeliest ids; 0 means all.
@@ -236,7 +236,7 @@ class Model:
 
         Args:
             task: Name of the task.
-            lang: Language of the target; default: the model's only language, if it has one.
+            lang: Language of the target; default: the model's first language, if it has any.
             **values: Conditions as in `generate`, and optionally all targets.
 
         Raises:
@@ -251,7 +251,7 @@ class Model:
 
         Args:
             task: Name of the task.
-            lang: Language of the target; default: the model's only language, if it has one.
+            lang: Language of the target; default: the model's first language, if it has any.
             mean: Divide each sum by the number of ids in it, to compare answers of different lengths.
             **values: Conditions as in `generate`, and each target: a list of candidates, or one value for all.
 
@@ -307,7 +307,7 @@ class Model:
 
     def _lang(self, lang: str | None) -> str | None:
         names = self.vocabulary.lang_names
-        return names[0] if lang is None and len(names) == 1 else lang
+        return names[0] if lang is None and names else lang
 
     def _build(self, task: Task, values: Mapping[str, Any], lang: str | None, targets: bool) -> TokenSequence:
         return self.builder.build(task, self._encoded(task, values), lang=self._lang(lang), targets=targets)
@@ -360,14 +360,14 @@ class Model:
     def _best(
         self, requests: Sequence[GenerationRequest], counts: Sequence[int], batch_size: int, on_step: OnStep | None
     ) -> list[GenerationResult]:
-        """Make so many candidates of each request and keep the one whose text `asr` finds likeliest."""
-        texts = [self._text_to_check(request) for request in requests]
-        for text, request, n in zip(texts, requests, counts, strict=True):
-            if text is None and n > 1:
+        """Make so many candidates of each request and keep the one whose text its check finds likeliest."""
+        checks = [self._check(request) for request in requests]
+        for check, request, n in zip(checks, requests, counts, strict=True):
+            if check is None and n > 1:
                 raise GenerationError(
-                    f"best_of compares what the model's own '{ASR}' hears with the text: it needs a task from text "
-                    f"to audio and a model trained for '{ASR}'; task '{request.task.name}' of model '{self.name}' "
-                    "is not. Use best_of=1."
+                    f"best_of compares what the model's own '{request.task.checked_by}' hears with the text: it needs "
+                    f"a task from text to audio and a model trained for '{request.task.checked_by}'; "
+                    f"task '{request.task.name}' of model '{self.name}' is not. Use best_of=1."
                 )
         expanded = [
             dataclasses.replace(request, seed=request.seed + CANDIDATE_STRIDE * i)
@@ -376,27 +376,34 @@ class Model:
         ]
         results = iter(self.engine.generate(expanded, batch_size, on_step and _per_request(on_step, counts)))
         best = []
-        for text, request, n in zip(texts, requests, counts, strict=True):
+        for check, n in zip(checks, counts, strict=True):
             group = list(itertools.islice(results, n))
-            if n == 1:
-                best += group
-                continue
-            target = next(target.name for target in request.task.targets if target.kind == "audio")
-            scores = [float(self.score(ASR, audio=result.sequence.codes(target), text=[text])) for result in group]
-            best.append(group[scores.index(max(scores))])
+            if n > 1 and check is not None:
+                scores, _ = score_sequences(self.lm, [check(result) for result in group])
+                group = [group[int(scores.argmax())]]
+            best += group
         return best
 
     def _n_candidates(self, request: GenerationRequest) -> int:
         """Return what the card says, and 1 where the candidates could not be compared."""
         n = request.task.generate.best_of
-        return n if n == 1 or self._text_to_check(request) is not None else 1
+        return n if n == 1 or self._check(request) is not None else 1
 
-    def _text_to_check(self, request: GenerationRequest) -> str | None:
-        """Return the text that the audio of a request has to say; None if there is none, or no `asr` to hear it."""
+    def _check(self, request: GenerationRequest) -> Callable[[GenerationResult], TokenSequence] | None:
+        """Return what makes of a result the sequence in which its text is heard from its audio; None if nothing can."""
+        check = self.tasks.get(request.task.checked_by)
         texts = [segment.name for segment in request.prompt.segments if segment.kind == "text"]
-        if not texts or not any(target.kind == "audio" for target in request.task.targets) or ASR not in self.tasks:
+        audio = next((target.name for target in request.task.targets if target.kind == "audio"), None)
+        if check is None or not texts or audio is None:
             return None
-        return self.tokenizers.text.decode(request.prompt.text_ids(texts[-1]))
+        heard = next((field.name for field in check.conditions if field.kind == "audio"), None)
+        said = next((target.name for target in check.targets if target.kind == "text"), None)
+        if heard is None or said is None:
+            return None
+        text = self.tokenizers.text.decode(request.prompt.text_ids(texts[-1]))
+        langs = {self.vocabulary.lang_id(name): name for name in self.vocabulary.lang_names}
+        lang = langs.get(int(request.prompt.tokens[2, 0]))  # <bos> <task:…> <lang:…>
+        return lambda result: self.builder.build(check, {heard: result.sequence.codes(audio), said: text}, lang=lang)
 
 
 def _per_request(on_step: OnStep, counts: Sequence[int]) -> OnStep:

@@ -106,7 +106,7 @@ class GenerateDefaults:
     """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
     them to those with them, and beyond above 1; 1 is off."""
     best_of: int = 1
-    """Make so many and keep the one whose text the model's own `asr` finds likeliest; for tasks from text to audio."""
+    """Make so many and keep the one whose text the task `checked_by` finds likeliest; for tasks from text to audio."""
 
 
 RESERVED_NAMES = ("task", "lang", "seed", "model", "out", "id", *(f.name for f in dataclasses.fields(GenerateDefaults)))
@@ -139,6 +139,8 @@ class Task:
     """The record field that holds the language of `<lang:…>`."""
     codebook_weights: tuple[float, ...] = ()
     """Weight of each codebook's loss in audio targets; empty means the model's own."""
+    checked_by: str = "asr"
+    """The task from audio to text that tells how well a text is heard in the audio made of it (`best_of`)."""
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Task:
@@ -174,6 +176,7 @@ class Task:
             source=reader.take("source", str, ""),
             lang_field=reader.take("lang_field", str, "lang"),
             codebook_weights=reader.numbers("codebook_weights"),
+            checked_by=reader.take("checked_by", str, "asr"),
         )
         _check_name(task.name, Path(file), reader)
         _check_fields(task, reader)
@@ -222,6 +225,8 @@ class Task:
             card["lang_field"] = self.lang_field
         if self.codebook_weights:
             card["codebook_weights"] = list(self.codebook_weights)
+        if self.checked_by != "asr":
+            card["checked_by"] = self.checked_by
         return card
 
     @property

@@ -275,11 +275,11 @@ class SoundCorpus:
     """`train` or `held_out`: the two never share a script."""
 
     def item(self, index: int) -> Item:
-        """Make scene `index`: fields `audio`, `caption`, `script`, and `label` where it is a single sound."""
+        """Make scene `index`: fields `audio`, `caption`, `lang`, `script`, and `label` where it is a single sound."""
         rng = np.random.default_rng(list(f"sounds/{self.seed}/{index}/{self.split}".encode()))
         scene = draw_scene(rng, self.split)
         label = {"label": scene.label} if scene.label else {}
-        fields = {"caption": scene.caption(rng), **label, "script": scene.to_dict()}
+        fields = {"caption": scene.caption(rng), **label, "lang": "en", "script": scene.to_dict()}
         return Item({"audio": scene.render(rng)}, fields)
 
 
