@@ -10,6 +10,7 @@ from records_for_tests import write_records
 from unitok.data.examples import TaskExamples
 from unitok.data.records import RecordReader
 from unitok.errors import DataError
+from unitok.pattern import PATTERNS, Pattern
 from unitok.tasks import SequenceBuilder, Task
 from unitok.tokenizers.bytes import ByteTokenizer
 from unitok.vocabulary import Vocabulary
@@ -48,7 +49,11 @@ def test_records_without_a_needed_field_are_passed_over(reader, builder):
         assert sorted(set(range(20)) - set(examples.records.tolist())) == [5, 6]
 
 
-def test_lengths_are_upper_bounds_and_exact_where_nothing_is_optional(reader, builder):
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_lengths_are_upper_bounds_and_exact_where_nothing_is_optional(reader, pattern):
+    builder = SequenceBuilder(
+        Vocabulary.create(TASKS, ["en"], 256, [8] * 4), ByteTokenizer(), 25.0, Pattern.of(pattern, 4)
+    )
     for name in ("tts", "asr"):
         examples = TaskExamples(reader, Task.load(name), builder)
         lengths = [len(examples.sequence(i, rng(i))) for i in range(len(examples))]

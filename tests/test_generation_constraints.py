@@ -9,8 +9,10 @@ from toy_sequences import FRAME_RATE_HZ, semantic_task, toy_builder
 
 from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar, LegalIds, State, TargetPlan, plan_targets
+from unitok.pattern import Pattern
 
 VOCABULARY = toy_builder().vocabulary
+PATTERN = Pattern.multiscale(VOCABULARY.n_codebooks)
 
 
 def names(mask: torch.Tensor) -> list[str]:
@@ -50,7 +52,7 @@ def test_a_grown_block_is_legal_in_all_its_ranges():
 
 def test_several_targets_follow_each_other_with_forced_markers():
     plans = [TargetPlan("a", "text", max_length=2), TargetPlan("b", "audio", max_length=5, min_length=1)]
-    grammar = Grammar(plans, VOCABULARY, count_characters=len)
+    grammar = Grammar(plans, VOCABULARY, PATTERN, count_characters=len)
     text, frame = int(VOCABULARY.ids_of("text")[3]), int(VOCABULARY.ids_of("audio.0")[1])
     seen = []
     for token in (
@@ -75,7 +77,7 @@ def test_several_targets_follow_each_other_with_forced_markers():
 
 
 def test_a_target_closed_before_its_limit_ends_by_itself():
-    grammar = Grammar([TargetPlan("a", "text", max_length=2)], VOCABULARY, count_characters=len)
+    grammar = Grammar([TargetPlan("a", "text", max_length=2)], VOCABULARY, PATTERN, count_characters=len)
     for token in (VOCABULARY.start_id("text"), VOCABULARY.end_id("text"), VOCABULARY.eos_id):
         grammar.advance(token)
     assert grammar.stop_reason == "end"
@@ -86,7 +88,7 @@ def test_audio_is_limited_by_the_characters_of_the_nearest_text():
         TargetPlan("a", "text", max_length=9),
         TargetPlan("b", "audio", max_length=50, min_length=1, per_character=2.5, shortest_limit=4),
     ]
-    grammar = Grammar(plans, VOCABULARY, count_characters=len, n_characters=10)
+    grammar = Grammar(plans, VOCABULARY, PATTERN, count_characters=len, n_characters=10)
     assert plans[1].limit(10) == 25
     assert plans[1].limit(1) == 4
     assert plans[1].limit(1000) == 50
@@ -136,5 +138,5 @@ def test_a_limit_without_room_is_refused(name, value):
 def test_room_for_positions_covers_every_target_at_its_longest():
     plans = [TargetPlan("a", "text", max_length=3), TargetPlan("b", "audio", max_length=50, per_character=2.0)]
     # <text> 3 </text>, <audio> 50 </audio> because the text is not known yet, <eos>
-    assert Grammar(plans, VOCABULARY, len, n_characters=1).max_positions == 5 + 52 + 1
-    assert Grammar(plans[1:], VOCABULARY, len, n_characters=10).max_positions == 22 + 1
+    assert Grammar(plans, VOCABULARY, PATTERN, len, n_characters=1).max_positions == 5 + 52 + 1
+    assert Grammar(plans[1:], VOCABULARY, PATTERN, len, n_characters=10).max_positions == 22 + 1

@@ -14,7 +14,7 @@ MAX_LINES = 600
 
 # Left to right as in docs/design.md: a part imports only from its own level and from lower ones.
 LEVELS = (
-    {"errors", "cards", "audio", "vocabulary", "sequence", "plotting", "tasks", "tokenizers"},
+    {"errors", "cards", "audio", "vocabulary", "pattern", "sequence", "plotting", "tasks", "tokenizers"},
     {"model"},
     {"checkpoint", "generation", "api"},
     {"data", "training", "evaluation", "cli", "__main__"},

@@ -50,10 +50,25 @@ def test_a_config_is_found_by_its_name_from_any_folder(tmp_path, capsys, monkeyp
         assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "unitok.training.lm_module.LMModule"
 
 
-@pytest.mark.parametrize("name", list(list_cards("configs")))
+OVERLAYS = [name for name in list_cards("configs") if name.startswith("patterns/")]
+
+
+@pytest.mark.parametrize("name", [name for name in list_cards("configs") if name not in OVERLAYS])
 def test_every_shipped_config_is_understood(name, capsys):
     assert main(["fit", "--config", name, "--print_config"]) == 0
     assert "class_path" in yaml.safe_load(capsys.readouterr().out)["model"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards, tmp_path):
+    assert main(arguments("fit", shards, tmp_path, "--config", name, "--trainer.val_check_interval=6")) == 0
+    model = load_checkpoint(tmp_path / "model")
+    assert f"patterns/{model.lm.pattern.name}" == name
+    readme = (tmp_path / "model" / "README.md").read_text()
+    assert f"4 codebooks, pattern `{model.lm.pattern.name}`" in readme
+    out = ["--out", str(tmp_path / "x.wav")]
+    assert main(["generate", "--model", str(tmp_path / "model"), "--task", "tts", "--text", "one", *out]) == 0
+    assert soundfile.info(tmp_path / "x.wav").duration > 0
 
 
 def test_a_stopped_run_is_taken_up_by_ckpt_path_and_ends_as_one_that_was_not(shards, tmp_path):

@@ -14,13 +14,21 @@ TASKS = {name: Task.load(name) for name in ("tts", "asr", "s2st_chain", "lm")}
 
 def tiny_config(ar_codebooks: int, **changes) -> LMConfig:
     small = TransformerConfig(n_layers=1, d_model=12, n_heads=2, d_ff=20)
-    return LMConfig(
-        transformer=TransformerConfig(n_layers=2, d_model=16, n_heads=4, n_kv_heads=2, d_ff=24),
-        local=small if ar_codebooks > 1 else None,
-        refiner=small if ar_codebooks < N_CODEBOOKS else None,
-        ar_codebooks=ar_codebooks,
-        **changes,
-    )
+    stages = {}
+    if changes.get("pattern", "multiscale") == "multiscale":
+        stages = {
+            "local": small if ar_codebooks > 1 else None,
+            "refiner": small if ar_codebooks < N_CODEBOOKS else None,
+            "ar_codebooks": ar_codebooks,
+        }
+    return LMConfig(TransformerConfig(n_layers=2, d_model=16, n_heads=4, n_kv_heads=2, d_ff=24), **stages, **changes)
+
+
+def pattern_lm(pattern: str, *, seed: int = 0, **changes) -> tuple[UnitokLM, SequenceBuilder]:
+    """Return a model with a pattern, of `multiscale` the one with all stages, and a builder that lays out for it."""
+    builder = toy_builder()
+    lm = tiny_lm(builder, seed=seed, pattern=pattern, **changes)
+    return lm, SequenceBuilder(builder.vocabulary, builder.text_tokenizer, builder.frame_rate_hz, lm.pattern)
 
 
 def tiny_lm(builder: SequenceBuilder, ar_codebooks: int = 2, *, seed: int = 0, cls=UnitokLM, **changes) -> UnitokLM:
@@ -45,4 +53,4 @@ def random_codes(n_frames: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(CODEBOOK_SIZE, (N_CODEBOOKS, n_frames), generator=generator)
 
 
-__all__ = ["TASKS", "toy_builder", "random_codes", "tiny_config", "tiny_lm"]
+__all__ = ["TASKS", "toy_builder", "pattern_lm", "random_codes", "tiny_config", "tiny_lm"]

@@ -101,7 +101,7 @@ class Model:
         self.tokenizers = Tokenizers(checkpoint.text_tokenizer, checkpoint.audio_tokenizer)
         self.tasks: dict[str, Task] = dict(checkpoint.tasks)
         self.builder = SequenceBuilder(
-            self.vocabulary, self.tokenizers.text, frame_rate_hz=self.tokenizers.audio.frame_rate_hz
+            self.vocabulary, self.tokenizers.text, self.tokenizers.audio.frame_rate_hz, self.lm.pattern
         )
         self.engine = Engine(self.lm, self.vocabulary, text_size=self.tokenizers.text.size)
 

@@ -339,7 +339,7 @@ def _model_card(checkpoint: Checkpoint) -> str:
             f"A unitok language model of {n_parameters / 1e6:.1f} million parameters.",
             "",
             f"- Codec: `{audio.name}`, {audio.sample_rate_hz} Hz, {audio.frame_rate_hz:g} frames/s, "
-            f"{audio.n_codebooks} codebooks, of which {lm.config.ar_codebooks} are generated autoregressively.",
+            f"{audio.n_codebooks} codebooks, {_order(lm)}.",
             f"- Text: `{checkpoint.text_tokenizer.name}`, {checkpoint.text_tokenizer.size} ids.",
             f"- Languages: {_listed(checkpoint.vocabulary.lang_names)}.",
             f"- Tasks: {_listed(checkpoint.tasks)}.",
@@ -349,6 +349,12 @@ def _model_card(checkpoint: Checkpoint) -> str:
             "",
         ]
     )
+
+
+def _order(lm: UnitokLM) -> str:
+    if lm.slot_heads is not None:
+        return f"pattern `{lm.pattern.name}`"
+    return f"of which {lm.n_coarse} are generated autoregressively"
 
 
 def _listed(names: Iterable[str]) -> str:

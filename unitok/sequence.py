@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from unitok.errors import DataError, TokenizerError, suggest
+from unitok.pattern import Pattern
 from unitok.vocabulary import Vocabulary, kind_index
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class TokenSequence:
     """Weight of each position's loss `[S]`, float32; None means 1 at every label."""
     codebook_weights: tuple[float, ...] = ()
     """Weights of the codebooks of audio targets; empty means the model's own."""
+    pattern: Pattern | None = None
+    """Where the codes of audio stand; None means one frame at a position, as in the drawing above."""
 
     def __post_init__(self) -> None:
         """Check that the segments cover the tokens.
@@ -147,7 +150,7 @@ class TokenSequence:
         segment = self.segment(name)
         content = self.tokens[segment.content]
         if segment.kind == "audio":
-            return self.vocabulary.tokens_to_codes(content)
+            return self.vocabulary.tokens_to_codes(self._frames(content))
         if segment.kind == "semantic":
             return torch.tensor([self.vocabulary.tokens_to_semantic(content[:, 0])], dtype=torch.int64)
         raise TokenizerError(f"segment '{name}' is {segment.kind}, it has no codes. Use split()['{name}'].")
@@ -178,12 +181,21 @@ class TokenSequence:
 
     @property
     def loss_mask(self) -> Tensor:
-        """`[S]`: the token here is a label, contents and end markers of targets."""
-        return self._covering([slice(s.start + 1, s.stop) for s in self.segments if s.role == "target"])
+        """`[S]`: slot 0 holds a label here, contents and end markers of targets."""
+        mask = self._covering([slice(s.start + 1, s.stop) for s in self.segments if s.role == "target"])
+        if self.pattern is None:
+            return mask
+        for segment in self.segments:
+            if segment.role == "target" and segment.kind == "audio":
+                start, stop = segment.content.start, segment.content.stop
+                end = start + self.pattern.stride * self.pattern.n_frames(stop - start)
+                mask[start : stop + 1] = False
+                mask[start : end + 1 : self.pattern.stride] = True  # the first end marker, where there are several
+        return mask
 
     @property
     def frame_mask(self) -> Tensor:
-        """`[S]`: an audio frame of a target."""
+        """`[S]`: slots hold codes of an audio target here."""
         return self._covering([s.content for s in self.segments if s.role == "target" and s.kind == "audio"])
 
     @property
@@ -217,8 +229,8 @@ class TokenSequence:
 
     @property
     def loss_weight(self) -> Tensor:
-        """`[S]`, float32: weight of each label, 0 elsewhere."""
-        labels = self.loss_mask.float()
+        """`[S]`, float32: weight of the labels in any slot, 0 where there are none."""
+        labels = (self.loss_mask | self.frame_mask).float()
         return labels if self.loss_weights is None else labels * self.loss_weights
 
     def _covering(self, stretches: Sequence[slice]) -> Tensor:
@@ -234,12 +246,16 @@ class TokenSequence:
         if segment.kind in SPELLED_KINDS:
             body = self._spelled(content[:, 0], max_pieces)
         elif segment.kind == "audio":
-            n_codebooks = len(self.vocabulary.tokens_to_codes(content))
-            seconds = f", {len(content) / self.frame_rate_hz:.1f} s" if self.frame_rate_hz else ""
-            body = f"[{n_codebooks} × {_count(len(content), 'frame')}{seconds}]"
+            n_codebooks, T = self.vocabulary.tokens_to_codes(self._frames(content)).shape
+            seconds = f", {T / self.frame_rate_hz:.1f} s" if self.frame_rate_hz else ""
+            body = f"[{n_codebooks} × {_count(T, 'frame')}{seconds}]"
         else:
             body = f"[{_count(len(content), 'token')}]"
         return " ".join(filter(None, [f"<{segment.kind}>", body, f"</{segment.kind}>"]))
+
+    def _frames(self, content: Tensor) -> Tensor:
+        """Return audio frames `[T, K]` of a segment's content."""
+        return content if self.pattern is None else self.pattern.restore(content)
 
     def _spelled(self, tokens: Tensor, max_pieces: int | None) -> str:
         if self.text_tokenizer is None:
@@ -258,15 +274,15 @@ class SequenceBatch:
     lengths: Tensor
     """`[B]`, int64: positions of each sequence."""
     loss_mask: Tensor
-    """`[B, S]`: the token here is a label."""
+    """`[B, S]`: slot 0 holds a label here."""
     frame_mask: Tensor
-    """`[B, S]`: an audio frame of a target."""
+    """`[B, S]`: slots hold codes of an audio target here."""
     prefix_mask: Tensor
     """`[B, S]`: before the first target."""
     kind: Tensor
     """`[B, S]`, int8: `vocabulary.kind_index` of the segment, 0 for control tokens and padding."""
     loss_weight: Tensor
-    """`[B, S]`, float32: weight of each label."""
+    """`[B, S]`, float32: weight of the labels in any slot."""
     place: Tensor
     """`[B, S]`, float32: how far into its segment a position of aligned content is, 0 to 1; negative elsewhere."""
     codebook_weight: Tensor | None = None

@@ -71,6 +71,9 @@ class TaskExamples:
                 continue
             present, content = self._measure(field)
             usable &= present | field.optional
+            if field.kind == "audio":
+                n_rows = np.array([builder.pattern.n_rows(n) for n in range(int(content.max(initial=0)) + 1)])
+                content = n_rows[content]
             lengths += np.where(present, content + 2, 0)
         self.n_too_long = int((usable & (lengths > longest)).sum()) if longest else 0
         self.records = np.flatnonzero(usable & (lengths <= longest) if longest else usable)

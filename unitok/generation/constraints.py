@@ -1,12 +1,13 @@
-"""What may come next in slot 0: a small state machine per row, and the sets of legal ids it names.
+"""What may come next: a small state machine per row, and the sets of legal ids of slot 0 that it names.
 
     <kind> content content … </kind>   <kind> … </kind>   <eos>
     ^^^^^^ forced                      ^^^^^^ forced      ^^^^^ forced
            ^^^^^^^ ids of the kind, and </kind> once there is enough; only </kind> at the limit
 
-Slots 1 and up need no state: a frame's slot k holds ids of `audio.k` only, which the model's heads guarantee.
+In audio, a pattern may leave slot 0 empty between two frames, and holds it at </audio> until the other slots are
+through: forced, too. Slot k holds ids of `audio.k` only, which the model's heads guarantee.
 
-Letters: V size of the joint vocabulary.
+Letters: V size of the joint vocabulary, T frames, K codebooks (slots).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from unitok.errors import GenerationError
+from unitok.pattern import Pattern
 from unitok.tasks import Task
 from unitok.vocabulary import Vocabulary
 
@@ -124,6 +126,8 @@ class Grammar:
     """The targets, in order."""
     vocabulary: Vocabulary
     """Gives the markers."""
+    pattern: Pattern
+    """Where the codes of audio stand."""
     count_characters: Callable[[list[int]], int]
     """Characters that the ids of a text target spell, for the limits of audio targets after it."""
     n_characters: int | None = None
@@ -132,6 +136,8 @@ class Grammar:
     """The target being generated, or the one whose start marker comes next."""
     contents: list[int] = field(default_factory=list)
     """Slot-0 ids of the current target so far, without its markers."""
+    n_frames: int | None = None
+    """Frames T of the current target once slot 0 has ended it; the other slots may not be through."""
     inside: bool = False
     """Are we between the markers of a target?"""
     done: bool = False
@@ -141,9 +147,11 @@ class Grammar:
 
     @property
     def forced_id(self) -> int | None:
-        """The only id that the task's order of segments leaves, or None where the model decides."""
+        """The only id that order of segments and pattern leave for slot 0, or None where the model decides."""
         if self.inside:
-            return None
+            if self.n_frames is not None:
+                return self.vocabulary.end_id("audio")
+            return self.vocabulary.empty_id if len(self.contents) % self._stride else None
         if self.index < len(self.plans):
             return self.vocabulary.start_id(self.plans[self.index].kind)
         return self.vocabulary.eos_id
@@ -152,7 +160,7 @@ class Grammar:
     def state(self) -> State:
         """What may come next inside the current target."""
         plan = self.plans[self.index]
-        length = len(self.contents)
+        length = len(self.contents) // self._stride
         at_limit = length >= plan.limit(self.n_characters)
         return State(plan.kind, content=not at_limit, end=at_limit or length >= plan.min_length)
 
@@ -161,7 +169,8 @@ class Grammar:
         """Most positions still to come, markers included; called before the first target."""
         n_characters, total = self.n_characters, 1
         for plan in self.plans:
-            total += plan.limit(n_characters) + 2
+            longest = plan.limit(n_characters)
+            total += (self.pattern.n_rows(longest) if plan.kind == "audio" else longest) + 2
             n_characters = None if plan.kind == "text" else n_characters
         return total
 
@@ -169,6 +178,13 @@ class Grammar:
     def stop_reason(self) -> StopReason:
         """Why the row ended: the model closed every target (`end`), or one was cut (`limit`)."""
         return "limit" if self.hit_limit else "end"
+
+    def slots(self, token: int) -> list[int]:
+        """Return which of the slots 1 … K-1 hold codes beside `token`, the id of slot 0 of the position to come."""
+        if not self.inside or self.plans[self.index].kind != "audio":
+            return []
+        ends = token == self.vocabulary.end_id("audio")
+        return self.pattern.slots(len(self.contents), self._frames_at_end if ends else None)
 
     def advance(self, token: int) -> None:
         """Take the id of slot 0 that was chosen or forced."""
@@ -180,10 +196,25 @@ class Grammar:
         if token != self.vocabulary.end_id(plan.kind):
             self.contents.append(token)
             return
-        self.hit_limit |= not self.state.content
+        self.hit_limit |= self.n_frames is None and not self.state.content
+        if plan.kind == "audio":
+            self.n_frames = self._frames_at_end
+            if len(self.contents) < self.pattern.n_rows(self.n_frames):
+                self.contents.append(token)
+                return
         if plan.kind == "text":
             self.n_characters = self.count_characters(self.contents)
-        self.inside, self.index, self.contents = False, self.index + 1, []
+        self.inside, self.index, self.contents, self.n_frames = False, self.index + 1, [], None
+
+    @property
+    def _stride(self) -> int:
+        """Positions from one decision of slot 0 to the next."""
+        return self.pattern.stride if self.plans[self.index].kind == "audio" else 1
+
+    @property
+    def _frames_at_end(self) -> int:
+        """Frames T, where slot 0 ends them with this position or has done so."""
+        return len(self.contents) // self._stride if self.n_frames is None else self.n_frames
 
 
 class LegalIds:

@@ -1,7 +1,8 @@
 """The engine: continues prompts until their targets are complete, many rows side by side, each as if it were alone.
 
     prompt … <audio>   prefill, rows padded on the right
-    c c c … </audio>   one global step a position; per frame one local step for each further AR codebook
+    c c c … </audio>   one global step a position; per frame one local step for each further AR codebook, or a head for
+                       each further slot in a pattern without local stage
     refinement         codebooks Kc … K-1 of all frames at once, when every row is done
 
 A guided row has a shadow: the same target after a prompt without the guided conditions. Both go through the model, and
@@ -29,6 +30,7 @@ from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
 from unitok.generation.sampling import Sampling, filter_logits, sample
 from unitok.model.lm import UnitokLM
+from unitok.pattern import Pattern
 from unitok.sequence import Segment, TokenSequence
 from unitok.tasks import Task
 from unitok.vocabulary import Vocabulary
@@ -142,7 +144,7 @@ class Engine:
         """
         if batch_size < 1:
             raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
-        rows = [_Row(request, self.vocabulary) for request in requests]
+        rows = [_Row(request, self.vocabulary, self.lm.pattern) for request in requests]
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             for n_positions, n_active in enumerate(self._continue(batch), start=1):
@@ -186,33 +188,42 @@ class Engine:
 
     def _choose(self, rows: list[_Row], hidden: Tensor) -> None:
         """Give every row its next position, from the states of its last one, `[B + shadows, D]`."""
-        forced = [row.grammar.forced_id for row in rows]
-        for row, token in zip(rows, forced, strict=True):
-            if token is not None:
-                row.push_marker(token)
-        free = [i for i, token in enumerate(forced) if token is None]
-        if not free:
-            return
-        hidden = hidden[_with_shadows(rows, free)]
-        rows = [rows[i] for i in free]
-        legal = torch.stack([self.legal.mask(row.grammar.state) for row in rows])
-        ids = self._draw(rows, self.lm.slot0_logits(hidden), legal)
         positions = torch.zeros(len(rows), self.vocabulary.n_codebooks, dtype=torch.long)
-        positions[:, 0] = ids.cpu()
-        frames = [i for i, row in enumerate(rows) if row.opens_frame(int(positions[i, 0]))]
-        if frames and self.lm.config.ar_codebooks > 1:
-            states = hidden[_with_shadows(rows, frames)]
-            coarse = self._fill_frames([rows[i] for i in frames], states, ids[frames])
-            positions[frames, : coarse.shape[1]] = coarse.cpu()
+        forced = [row.grammar.forced_id for row in rows]
+        free = [i for i, token in enumerate(forced) if token is None]
+        if free:
+            legal = torch.stack([self.legal.mask(rows[i].grammar.state) for i in free])
+            logits = self.lm.slot0_logits(hidden[_with_shadows(rows, free)])
+            positions[free, 0] = self._draw([rows[i] for i in free], logits, legal).cpu()
+        for i, token in enumerate(forced):
+            positions[i, 0] = positions[i, 0] if token is None else token
+        if self.lm.slot_heads is not None:
+            self._fill_slots(rows, hidden, positions)
+        elif self.lm.n_coarse > 1:
+            frames = [i for i in free if rows[i].opens_frame(int(positions[i, 0]))]
+            if frames:
+                states = hidden[_with_shadows(rows, frames)]
+                coarse = self._fill_frames([rows[i] for i in frames], states, positions[frames, 0].to(self.device))
+                positions[frames, : coarse.shape[1]] = coarse.cpu()
         for row, position in zip(rows, positions, strict=True):
             row.push(position)
+
+    def _fill_slots(self, rows: list[_Row], hidden: Tensor, positions: Tensor) -> None:
+        """Draw the other slots of new positions `[B, K]` that the pattern fills, all from the same states."""
+        slots = [row.grammar.slots(int(position[0])) for row, position in zip(rows, positions, strict=True)]
+        for k in range(1, self.vocabulary.n_codebooks):
+            filled = [i for i, of_row in enumerate(slots) if k in of_row]
+            if filled:
+                states = hidden[_with_shadows(rows, filled)]
+                codes = self._draw([rows[i] for i in filled], self.lm.slot_logits(states, k))
+                positions[filled, k] = self._tokens_of_code[k][codes].cpu()
 
     def _fill_frames(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
         """Return tokens `[n, Kc]` of new frames, given their states `[n + shadows, D]` and slot-0 ids `[n]`."""
         tokens = [first]
         stage = self.lm.local_stage(hidden)
         own = list(range(len(rows))) + [i for i, row in enumerate(rows) if row.unguided is not None]
-        for k in range(1, self.lm.config.ar_codebooks):
+        for k in range(1, self.lm.n_coarse):
             codes = self._draw(rows, stage.logits(tokens[-1][own]))
             tokens.append(self._tokens_of_code[k][codes])
         return torch.stack(tokens, dim=1)
@@ -239,7 +250,7 @@ class Engine:
 
     def _refine(self, rows: list[_Row]) -> None:
         """Fill codebooks Kc … K-1 of every audio target, always with the likeliest code."""
-        n_coarse, K = self.lm.config.ar_codebooks, self.vocabulary.n_codebooks
+        n_coarse, K = self.lm.n_coarse, self.vocabulary.n_codebooks
         targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
         if n_coarse == K or not targets:
             return
@@ -284,7 +295,7 @@ def _guided(rows: list[_Row], logits: Tensor, unguided: Tensor) -> Tensor:
 class _Row:
     """One request on its way: its tokens so far and everything that must not depend on its neighbours."""
 
-    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary) -> None:
+    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, pattern: Pattern) -> None:
         prompt = request.prompt
         self.request = request
         self.tokens = list(prompt.tokens.cpu())
@@ -296,7 +307,9 @@ class _Row:
         self.unguided: list[Tensor] | None = None
         if request.unguided is not None and request.guidance != 1:
             self.unguided = list(request.unguided.tokens.cpu())
-        self.grammar = Grammar(request.plans(), vocabulary, self._count_characters, self._characters_of_prompt())
+        self.grammar = Grammar(
+            request.plans(), vocabulary, pattern, self._count_characters, self._characters_of_prompt()
+        )
         self.max_positions = len(self.tokens) + self.grammar.max_positions
 
     @property
@@ -347,6 +360,7 @@ class _Row:
             vocabulary=prompt.vocabulary,
             text_tokenizer=prompt.text_tokenizer,
             frame_rate_hz=prompt.frame_rate_hz,
+            pattern=prompt.pattern,
         )
         return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason)
 

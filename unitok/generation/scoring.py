@@ -44,6 +44,8 @@ def score_sequences(lm: UnitokLM, sequences: Sequence[TokenSequence], batch_size
 
 
 def _score_batch(lm: UnitokLM, sequences: Sequence[TokenSequence], device: torch.device) -> tuple[Tensor, Tensor]:
+    for sequence in sequences:
+        _check_filled(sequence, lm.n_coarse)
     batch = collate(sequences).to(device)
     states = lm.hidden(lm.coarse(batch.tokens, batch.frame_mask), batch.prefix_mask)[:, :-1]  # before each label
     tokens = batch.tokens[:, 1:]
@@ -57,20 +59,26 @@ def _score_batch(lm: UnitokLM, sequences: Sequence[TokenSequence], device: torch
 
     rows, places = batch.loss_mask[:, 1:].nonzero(as_tuple=True)
     add(rows, lm.slot0_logits(states[rows, places]), tokens[rows, places, 0])
-    if lm.config.ar_codebooks > 1:
+    if lm.slot_heads is not None:
+        filled = batch.frame_mask[:, 1:, None] & (tokens != lm.empty_id)
+        for k in range(1, lm.n_codebooks):
+            rows, places = filled[..., k].nonzero(as_tuple=True)
+            add(rows, lm.slot_logits(states[rows, places], k), lm.code_of_token[tokens[rows, places, k]])
+    elif lm.n_coarse > 1:
         rows, places = batch.frame_mask[:, 1:].nonzero(as_tuple=True)
         frames = tokens[rows, places]
-        _check_filled(frames, lm.config.ar_codebooks)
         for k, logits in enumerate(lm.local_logits(states[rows, places], frames), start=1):
             add(rows, logits, lm.code_of_token[frames[:, k]])
     return sums, counts
 
 
-def _check_filled(frames: Tensor, n_coarse: int) -> None:
-    """Make sure that frames `[n, K]` have every codebook that the model predicts one by one."""
-    n_filled = int((frames != 0).sum(dim=1).min()) if len(frames) else n_coarse
-    if n_filled < n_coarse:
-        raise DataError(
-            f"a target's audio has {n_filled} codebooks, scoring it needs the {n_coarse} that the model predicts "
-            f"one by one. Encode it with {n_coarse} or more."
-        )
+def _check_filled(sequence: TokenSequence, n_coarse: int) -> None:
+    """Make sure that the audio of targets has every codebook that the model predicts one by one."""
+    for segment in sequence.segments:
+        if segment.role == "target" and segment.kind == "audio":
+            n_filled = len(sequence.codes(segment.name))
+            if n_filled < n_coarse:
+                raise DataError(
+                    f"a target's audio has {n_filled} codebooks, scoring it needs the {n_coarse} that the model "
+                    f"predicts one by one. Encode it with {n_coarse} or more."
+                )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from unitok.errors import suggest
+from unitok.pattern import Pattern, PatternName
 
 __all__ = ["LMConfig", "RopeScaling", "TransformerConfig"]
 
@@ -126,7 +127,8 @@ class TransformerConfig:
 class LMConfig:
     """Sizes of a `UnitokLM` and the settings of its losses.
 
-    `ar_codebooks` (Kc) is the dial from VALL-E (1, all else by the refiner) to UniAudio (K, no refiner).
+    In the pattern `multiscale`, `ar_codebooks` (Kc) is the dial from VALL-E (1, all else by the refiner) to UniAudio
+    (K, no refiner). The other patterns have one Transformer, which generates all codebooks.
     """
 
     transformer: TransformerConfig
@@ -136,7 +138,14 @@ class LMConfig:
     refiner: TransformerConfig | None = None
     """The non-autoregressive Transformer for codebooks Kc … K-1; None exactly where ar_codebooks is all K."""
     ar_codebooks: int = 1
-    """How many codebooks are generated autoregressively, Kc: 1 … K."""
+    """How many codebooks of `multiscale` are generated autoregressively, Kc: 1 … K."""
+    pattern: PatternName = "multiscale"
+    """Where the codes of a frame stand: drawn in `unitok.pattern`."""
+    delays: tuple[int, ...] = ()
+    """Rows that each codebook of `delay` is behind the first, K numbers; empty means 0, 1, … K-1."""
+    groups: tuple[int, ...] = ()
+    """Row in the frame (`flatten`) or pass over the recording (`coarse_first`) of each codebook, K numbers; empty means
+    a row for each, and a pass for the first and one for the others."""
     prefix_lm: bool = False
     """Let the positions before the first target see each other in both directions."""
     tie_embeddings: bool = False
@@ -156,15 +165,8 @@ class LMConfig:
             ValueError: With all problems at once.
         """
         self.codebook_weights = tuple(float(weight) for weight in self.codebook_weights)
-        problems = []
-        if self.ar_codebooks < 1:
-            problems.append(f"ar_codebooks={self.ar_codebooks} must be 1 or more")
-        if self.ar_codebooks > 1 and self.local is None:
-            problems.append(f"ar_codebooks={self.ar_codebooks} needs a local Transformer: set local, or ar_codebooks=1")
-        if self.ar_codebooks == 1 and self.local is not None:
-            problems.append(
-                "ar_codebooks=1 has no use for a local Transformer: set local=null, or ar_codebooks above 1"
-            )
+        self.delays, self.groups = tuple(self.delays), tuple(self.groups)
+        problems = self._dial_problems() if self.pattern == "multiscale" else self._other_pattern_problems()
         if not 0 < self.local_fraction <= 1:
             problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
         if not 0 <= self.history_dropout <= 1:
@@ -180,14 +182,18 @@ class LMConfig:
             ValueError: With all problems at once.
         """
         problems = []
+        try:
+            self.layout(n_codebooks)
+        except ValueError as error:
+            problems.append(str(error).rstrip("."))
         if self.ar_codebooks > n_codebooks:
             problems.append(f"ar_codebooks={self.ar_codebooks} is above the vocabulary's K={n_codebooks} codebooks")
-        if self.ar_codebooks < n_codebooks and self.refiner is None:
+        if self.n_coarse(n_codebooks) < n_codebooks and self.refiner is None:
             problems.append(
                 f"ar_codebooks={self.ar_codebooks} of K={n_codebooks} codebooks needs a refiner for the others: "
                 f"set refiner, or ar_codebooks={n_codebooks}"
             )
-        if self.ar_codebooks == n_codebooks and self.refiner is not None:
+        if self.ar_codebooks == n_codebooks and self.refiner is not None and self.pattern == "multiscale":
             problems.append(
                 f"ar_codebooks={self.ar_codebooks} leaves none of the K={n_codebooks} codebooks to a refiner: "
                 "set refiner=null, or lower ar_codebooks"
@@ -198,6 +204,18 @@ class LMConfig:
                 "codebooks: give one per codebook, or none"
             )
         _raise("LMConfig", problems)
+
+    def layout(self, n_codebooks: int) -> Pattern:
+        """Return the pattern for K codebooks.
+
+        Raises:
+            ValueError: If its delays or groups do not fit.
+        """
+        return Pattern.of(self.pattern, n_codebooks, self.delays, self.groups)
+
+    def n_coarse(self, n_codebooks: int) -> int:
+        """Return how many of K codebooks the global stage sees of a target, the others being a refiner's."""
+        return self.ar_codebooks if self.pattern == "multiscale" else n_codebooks
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LMConfig:
@@ -215,7 +233,26 @@ class LMConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values (dicts, lists, numbers), ready for YAML."""
-        return {**asdict(self), "codebook_weights": list(self.codebook_weights)}
+        values = asdict(self)
+        return {**values, **{name: list(values[name]) for name in ("delays", "groups", "codebook_weights")}}
+
+    def _dial_problems(self) -> list[str]:
+        problems = []
+        if self.ar_codebooks < 1:
+            problems.append(f"ar_codebooks={self.ar_codebooks} must be 1 or more")
+        if self.ar_codebooks > 1 and self.local is None:
+            problems.append(f"ar_codebooks={self.ar_codebooks} needs a local Transformer: set local, or ar_codebooks=1")
+        if self.ar_codebooks == 1 and self.local is not None:
+            problems.append(
+                "ar_codebooks=1 has no use for a local Transformer: set local=null, or ar_codebooks above 1"
+            )
+        return problems
+
+    def _other_pattern_problems(self) -> list[str]:
+        given = [name for name in ("local", "refiner") if getattr(self, name) is not None]
+        if self.ar_codebooks != 1:
+            given.append("ar_codebooks")
+        return [f"pattern '{self.pattern}' takes no {name}: leave it out, or change pattern" for name in given]
 
 
 def _check_keys(cls: type, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@
     hidden[s-1], c0 … at s --local--------> codebooks 1 … Kc-1 at s
     hidden[s] of all frames --refiner-----> codebooks Kc … K-1 of a target
 
+That is the pattern `multiscale`. In the others (`unitok.pattern`) each slot has a head that reads hidden[s-1].
+
 Training (`loss`) and generation (`step`, `local_stage`, `refine_logits`) share one path. Not here: which ids are legal,
 drawing them (`generation/`), sizes (`config.py`).
 
@@ -46,12 +48,16 @@ class UnitokLM(nn.Module):
         config.check(K)
         sizes = vocabulary.codebook_sizes
         self.config = config
+        self.n_coarse = config.n_coarse(K)
+        self.pattern = config.layout(K)
         self.n_codebooks = K
         self.empty_id = vocabulary.empty_id
         self.embedding = nn.Embedding(vocabulary.size, D)
         self.slot0_ids: Tensor
         self.register_buffer("slot0_ids", _slot0_ids(vocabulary), persistent=False)
         self.head = None if config.tie_embeddings else nn.Linear(D, len(self.slot0_ids), bias=False)
+        slot_heads = nn.ModuleList([nn.Linear(D, size, bias=False) for size in sizes[1:]])
+        self.slot_heads = None if config.pattern == "multiscale" else slot_heads
         initialize(self)
         with torch.no_grad():
             self.embedding.weight[self.empty_id] = 0.0
@@ -95,7 +101,7 @@ class UnitokLM(nn.Module):
 
     def coarse(self, tokens: Tensor, frame_mask: Tensor) -> Tensor:
         """Return tokens `[B, S, K]` as the global stage takes them: target frames keep codebooks below Kc only."""
-        fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.config.ar_codebooks
+        fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.n_coarse
         return tokens.masked_fill(frame_mask[..., None] & fine, self.empty_id)
 
     def hidden(self, tokens: Tensor, prefix_mask: Tensor | None = None, attention_bias: Tensor | None = None) -> Tensor:
@@ -130,6 +136,16 @@ class UnitokLM(nn.Module):
         logits = few.new_full((*few.shape[:-1], len(self.embedding.weight)), -torch.inf)
         logits[..., self.slot0_ids] = few
         return logits
+
+    def slot_logits(self, hidden: Tensor, slot: int) -> Tensor:
+        """Return logits of the next position's slot 1 … K-1 in a pattern without local stage, `[n, D]` -> `[n, Vk]`.
+
+        Raises:
+            ValueError: If the pattern is `multiscale`, or there is no such slot.
+        """
+        if self.slot_heads is None or not 1 <= slot < self.n_codebooks:
+            raise ValueError(f"pattern '{self.pattern.name}', K={self.n_codebooks}: there is no head of slot {slot}.")
+        return self.slot_heads[slot - 1](hidden)
 
     def local_logits(self, hidden: Tensor, tokens: Tensor) -> list[Tensor]:
         """Return teacher-forced logits of codebooks 1 … Kc-1 of frames.
@@ -235,6 +251,7 @@ class UnitokLM(nn.Module):
         tally = LossTally(slot0_weights[batch.loss_mask].sum() + frame_weights[batch.frame_mask][:, 1:].sum())
         self._add_slot0(tally, batch, hidden, slot0_weights)
         if bool(batch.frame_mask.any()):
+            self._add_slots(tally, batch, hidden, frame_weights)
             self._add_local(tally, batch, hidden, frame_weights, generator)
             self._add_refiner(tally, batch, hidden, frame_weights, generator)
         return tally.output()
@@ -273,6 +290,17 @@ class UnitokLM(nn.Module):
         kind = batch.kind[:, 1:][labelled]
         labels = torch.searchsorted(self.slot0_ids, batch.tokens[:, 1:, 0][labelled])
         tally.add(kind, self._few_logits(hidden[:, :-1][labelled]), labels, weights[:, 1:][labelled])
+
+    def _add_slots(self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor) -> None:
+        if self.slot_heads is None:
+            return
+        filled = (batch.tokens != self.empty_id) & batch.frame_mask[..., None]
+        for k in range(1, self.n_codebooks):
+            rows, positions = filled[..., k].nonzero(as_tuple=True)
+            labels = self.code_of_token[batch.tokens[rows, positions, k]]
+            tally.add(
+                f"audio.{k}", self.slot_logits(hidden[rows, positions - 1], k), labels, weights[rows, positions, k]
+            )
 
     def _add_local(
         self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor, generator: torch.Generator | None

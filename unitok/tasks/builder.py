@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unitok.errors import DataError, TokenizerError, VocabularyMismatchError, suggest
+from unitok.pattern import Pattern
 from unitok.sequence import Role, Segment, TokenSequence
 from unitok.tasks.task import Field, Task
 from unitok.vocabulary import Vocabulary
@@ -25,8 +26,20 @@ __all__ = ["SequenceBuilder", "cut_starts"]
 class SequenceBuilder:
     """Lays out tasks with one vocabulary, text tokenizer and codec frame rate."""
 
-    def __init__(self, vocabulary: Vocabulary, text_tokenizer: TextTokenizer, frame_rate_hz: float):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        text_tokenizer: TextTokenizer,
+        frame_rate_hz: float,
+        pattern: Pattern | None = None,
+    ):
         """Keep the parts.
+
+        Args:
+            vocabulary: What ids mean.
+            text_tokenizer: Spells text.
+            frame_rate_hz: Codec frames per second.
+            pattern: Where the codes of audio stand (`LMConfig.layout`); None means one frame at a position.
 
         Raises:
             VocabularyMismatchError: If the text tokenizer has more ids than the vocabulary has room for.
@@ -40,6 +53,7 @@ class SequenceBuilder:
         self.vocabulary = vocabulary
         self.text_tokenizer = text_tokenizer
         self.frame_rate_hz = frame_rate_hz
+        self.pattern = pattern or Pattern.multiscale(vocabulary.n_codebooks)
 
     def build(
         self,
@@ -91,6 +105,7 @@ class SequenceBuilder:
             frame_rate_hz=self.frame_rate_hz,
             loss_weights=torch.cat(layout.weights),
             codebook_weights=task.codebook_weights,
+            pattern=self.pattern,
         )
 
     def _add(self, layout: _Layout, task: Task, field: Field, role: Role, value: str | Tensor | None) -> None:
@@ -115,9 +130,10 @@ class SequenceBuilder:
         if field.kind == "semantic":
             return self._slot0(self.vocabulary.semantic_to_tokens(value.reshape(-1)))
         try:
-            return self.vocabulary.codes_to_tokens(value.cpu())
+            frames = self.vocabulary.codes_to_tokens(value.cpu())
         except TokenizerError as error:
             raise TokenizerError(f"task '{task.name}', '{field.name}': {error}") from error
+        return self.pattern.place(frames, self.vocabulary.end_id(field.kind))
 
     def _slot0(self, tokens: list[int]) -> Tensor:
         rows = torch.zeros(len(tokens), self.vocabulary.n_codebooks, dtype=torch.int64)

@@ -104,7 +104,8 @@ class LMModule(L.LightningModule):
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
         self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
-        self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, self.audio_tokenizer.frame_rate_hz)
+        rate = self.audio_tokenizer.frame_rate_hz
+        self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, rate, self.lm.pattern)
         names = ("text", "label", "semantic", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
         self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
         self._store_as, self._model_card = store_as, Path(model_card) if model_card else None
