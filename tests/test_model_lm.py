@@ -48,6 +48,7 @@ def test_prefix_lm_lets_the_prefix_see_itself_and_the_rest_only_what_came_before
 def test_local_stage_sees_the_state_and_earlier_codebooks_only(ar_codebooks):
     tokens = VOCABULARY.codes_to_tokens(codes(1))
     lm, embeds = embedded(toy_lm(ar_codebooks), tokens[:, : ar_codebooks - 1, None])
+    lm.embed_slot = lambda _, slot: embeds[:, slot]
     hidden = torch.randn(1, 16, requires_grad=True)
     for k, logits in enumerate(lm.local_logits(hidden, tokens)):
         reached = gradient(logits, embeds)
@@ -103,6 +104,16 @@ def test_embedding_is_the_sum_over_slots_and_empty_adds_exactly_nothing():
     with torch.no_grad():
         lm.embedding.weight[0] = 5.0  # whatever weights are loaded
     assert torch.equal(lm.embed(tokens), before)
+
+
+def test_concatenated_embeddings_are_each_slots_own_projection():
+    lm, tokens = toy_lm(2, slot_embeddings="concat", embedding_dim=5), toy_batch().tokens
+    side_by_side = torch.where(tokens[..., None] == 0, 0.0, lm.embedding.weight[tokens]).flatten(2)
+    torch.testing.assert_close(lm.embed(tokens), lm.slot_projection(side_by_side))
+    parts = [lm.embed_slot(tokens[..., k], k) for k in range(K)]
+    torch.testing.assert_close(lm.embed(tokens[..., :3]), parts[0] + parts[1] + parts[2])
+    assert lm.embedding.weight.shape[1] == 5
+    assert toy_lm(2, slot_embeddings="concat").embedding.weight.shape[1] == 16 // K
 
 
 def test_placed_codes_lie_as_the_vectors_of_the_codec_do():

@@ -35,6 +35,18 @@ def slow_loss(lm, sequences: list[TokenSequence], level: int | None) -> tuple[fl
             inputs[s, lm.config.ar_codebooks :] = 0
         hidden = lm.hidden(inputs[None], sequence.prefix_mask[None])[0]
         for segment in sequence.segments:
+            if segment.role == "condition" and lm.config.condition_weight:
+                for s in range(segment.start + 1, segment.stop):
+                    states = [lm.slot0_logits(hidden[s - 1])]
+                    labels = [int(sequence.tokens[s, 0])]
+                    if segment.kind == "audio" and s < segment.stop - 1 and lm.local is not None:
+                        states += [
+                            logits[0] for logits in lm.local_logits(hidden[s - 1][None], sequence.tokens[s][None])
+                        ]
+                        labels += lm.code_of_token[sequence.tokens[s, 1:]].tolist()
+                    for logits, label in zip(states, labels, strict=False):
+                        weight_of_all += lm.config.condition_weight
+                        add("conditions", logits, label, lm.config.condition_weight)
             if segment.role != "target":
                 continue
             is_audio = segment.kind == "audio"
@@ -70,7 +82,16 @@ def level_of(output, ar_codebooks: int) -> int | None:
 
 
 @pytest.mark.parametrize("ar_codebooks", KC)
-@pytest.mark.parametrize("changes", [{}, {"codebook_weights": (1.0, 0.3, 0.0, 2.0)}, {"prefix_lm": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"codebook_weights": (1.0, 0.3, 0.0, 2.0)},
+        {"prefix_lm": True},
+        {"condition_weight": 0.5},
+        {"slot_embeddings": "concat"},
+    ],
+)
 @torch.no_grad()
 def test_loss_equals_a_slow_sum_over_labels(ar_codebooks, changes):
     lm, sequences = toy_lm(ar_codebooks, **changes), toy_sequences()

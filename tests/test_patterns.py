@@ -23,6 +23,8 @@ SETTINGS = [
     dict(pattern="delay", delays=(0, 0, 2, 5)),
     dict(pattern="flatten", groups=(0, 1, 1, 2)),
     dict(pattern="coarse_first", groups=(0, 0, 1, 2)),
+    dict(pattern="multiscale", slot_embeddings="concat", condition_weight=1.0),
+    dict(pattern="delay", slot_embeddings="concat", condition_weight=1.0),
 ]
 every_pattern = pytest.mark.parametrize("changes", SETTINGS, ids=lambda c: "-".join(map(str, c.values())))
 
@@ -163,7 +165,7 @@ def requests(builder: SequenceBuilder, n: int = 6, **settings) -> list[Generatio
 @every_pattern
 @pytest.mark.parametrize("prefix_lm", [False, True], ids=["causal", "prefix"])
 def test_generation_is_the_same_alone_and_laid_out_as_training_is(changes, prefix_lm):
-    lm, builder = pattern_lm(**changes, prefix_lm=prefix_lm, seed=1)
+    lm, builder = pattern_lm(**{**changes, "condition_weight": 0.0}, prefix_lm=prefix_lm, seed=1)
     engine = Engine(lm, builder.vocabulary)
     many = requests(builder)
     together = engine.generate(many)
@@ -179,12 +181,13 @@ def test_generation_is_the_same_alone_and_laid_out_as_training_is(changes, prefi
 @every_pattern
 @pytest.mark.parametrize("prefix_lm", [False, True], ids=["causal", "prefix"])
 def test_cached_steps_equal_teacher_forcing(changes, prefix_lm):
-    lm, builder = pattern_lm(**changes, prefix_lm=prefix_lm, seed=2)
+    lm, builder = pattern_lm(**{**changes, "condition_weight": 0.0}, prefix_lm=prefix_lm, seed=2)
     results = Engine(lm, builder.vocabulary).generate(requests(builder))
     sums, counts = score_sequences(lm, [result.sequence for result in results])
     torch.testing.assert_close(torch.tensor([r.log_probability for r in results]), sums, rtol=1e-4, atol=1e-3)
     loss = lm.loss(collate([result.sequence for result in results]), seed=0)
-    coarse = [name for name in loss.counts if not name.startswith("audio.") or int(name[6:]) < lm.n_coarse]
+    refined = [f"audio.{k}" for k in range(lm.n_coarse, N_CODEBOOKS)]
+    coarse = [name for name in loss.counts if name not in ("conditions", *refined)]
     assert int(counts.sum()) == sum(loss.counts[name] for name in coarse)
     total = sum(float(loss.parts[name]) * loss.counts[name] for name in coarse)
     assert -float(sums.sum()) == pytest.approx(total, rel=1e-4)

@@ -182,16 +182,12 @@ class TokenSequence:
     @property
     def loss_mask(self) -> Tensor:
         """`[S]`: slot 0 holds a label here, contents and end markers of targets."""
-        mask = self._covering([slice(s.start + 1, s.stop) for s in self.segments if s.role == "target"])
-        if self.pattern is None:
-            return mask
-        for segment in self.segments:
-            if segment.role == "target" and segment.kind == "audio":
-                start, stop = segment.content.start, segment.content.stop
-                end = start + self.pattern.stride * self.pattern.n_frames(stop - start)
-                mask[start : stop + 1] = False
-                mask[start : end + 1 : self.pattern.stride] = True  # the first end marker, where there are several
-        return mask
+        return self._slot0_labels("target")
+
+    @property
+    def condition_mask(self) -> Tensor:
+        """`[S]`: what `loss_mask` is for targets, for conditions."""
+        return self._slot0_labels("condition")
 
     @property
     def frame_mask(self) -> Tensor:
@@ -232,6 +228,20 @@ class TokenSequence:
         """`[S]`, float32: weight of the labels in any slot, 0 where there are none."""
         labels = (self.loss_mask | self.frame_mask).float()
         return labels if self.loss_weights is None else labels * self.loss_weights
+
+    def _slot0_labels(self, role: Role) -> Tensor:
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        for segment in self.segments:
+            if segment.role != role:
+                continue
+            start, end, stride = segment.content.start, segment.content.stop, 1
+            if segment.kind == "audio" and self.pattern is not None:
+                stride = self.pattern.stride
+                end = start + stride * self.pattern.n_frames(
+                    end - start
+                )  # the first end marker, where there are several
+            mask[start : end + 1 : stride] = True
+        return mask
 
     def _covering(self, stretches: Sequence[slice]) -> Tensor:
         covered = torch.zeros(len(self), dtype=torch.bool)
@@ -275,6 +285,8 @@ class SequenceBatch:
     """`[B]`, int64: positions of each sequence."""
     loss_mask: Tensor
     """`[B, S]`: slot 0 holds a label here."""
+    condition_mask: Tensor
+    """`[B, S]`: slot 0 holds what would be a label if conditions were learnt too."""
     frame_mask: Tensor
     """`[B, S]`: slots hold codes of an audio target here."""
     prefix_mask: Tensor
@@ -325,6 +337,7 @@ def collate(sequences: Sequence[TokenSequence]) -> SequenceBatch:
         tokens=_padded([s.tokens for s in sequences]),
         lengths=torch.tensor([len(s) for s in sequences]),
         loss_mask=_padded([s.loss_mask for s in sequences]),
+        condition_mask=_padded([s.condition_mask for s in sequences]),
         frame_mask=_padded([s.frame_mask for s in sequences]),
         prefix_mask=_padded([s.prefix_mask for s in sequences]),
         kind=_padded([s.kinds for s in sequences]),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from unitok.errors import suggest
 from unitok.pattern import Pattern, PatternName
@@ -146,8 +146,14 @@ class LMConfig:
     groups: tuple[int, ...] = ()
     """Row in the frame (`flatten`) or pass over the recording (`coarse_first`) of each codebook, K numbers; empty means
     a row for each, and a pass for the first and one for the others."""
+    slot_embeddings: Literal["sum", "concat"] = "sum"
+    """How the slots' embeddings become one input: added up, or set side by side and projected."""
+    embedding_dim: int | None = None
+    """Width of an embedding that is set side by side; None means D / K."""
     prefix_lm: bool = False
     """Let the positions before the first target see each other in both directions."""
+    condition_weight: float = 0.0
+    """Weight of the conditions' loss: 0 learns targets only, 1 everything alike."""
     tie_embeddings: bool = False
     """Use the embedding table as the head of slot 0 too."""
     local_fraction: float = 1.0
@@ -171,6 +177,16 @@ class LMConfig:
             problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
         if not 0 <= self.history_dropout <= 1:
             problems.append(f"history_dropout={self.history_dropout} must be at least 0 and at most 1")
+        if self.slot_embeddings == "sum" and self.embedding_dim is not None:
+            problems.append(f"embedding_dim={self.embedding_dim} is of slot_embeddings 'concat': leave it out")
+        if self.slot_embeddings == "concat" and self.tie_embeddings:
+            problems.append("tie_embeddings=True needs embeddings as wide as the model: set slot_embeddings='sum'")
+        if self.embedding_dim is not None and self.embedding_dim < 1:
+            problems.append(f"embedding_dim={self.embedding_dim} must be 1 or more")
+        if self.condition_weight < 0:
+            problems.append(f"condition_weight={self.condition_weight} must not be negative")
+        if self.condition_weight and self.prefix_lm:
+            problems.append("a prefix LM sees the conditions that condition_weight would have it predict: drop one")
         if any(weight < 0 for weight in self.codebook_weights):
             problems.append(f"codebook_weights={list(self.codebook_weights)} must not be negative")
         _raise("LMConfig", problems)
@@ -204,6 +220,11 @@ class LMConfig:
                 "codebooks: give one per codebook, or none"
             )
         _raise("LMConfig", problems)
+
+    def embedding_width(self, n_codebooks: int) -> int:
+        """Return the width of the embedding table of K codebooks."""
+        d_model = self.transformer.d_model
+        return d_model if self.slot_embeddings == "sum" else self.embedding_dim or -(-d_model // n_codebooks)
 
     def layout(self, n_codebooks: int) -> Pattern:
         """Return the pattern for K codebooks.

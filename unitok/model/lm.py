@@ -52,7 +52,10 @@ class UnitokLM(nn.Module):
         self.pattern = config.layout(K)
         self.n_codebooks = K
         self.empty_id = vocabulary.empty_id
-        self.embedding = nn.Embedding(vocabulary.size, D)
+        width = config.embedding_width(K)
+        self.embedding = nn.Embedding(vocabulary.size, width)
+        # Side by side and projected is a sum too: of each slot's own projection.
+        self.slot_projection = nn.Linear(K * width, D, bias=False) if config.slot_embeddings == "concat" else None
         self.slot0_ids: Tensor
         self.register_buffer("slot0_ids", _slot0_ids(vocabulary), persistent=False)
         self.head = None if config.tie_embeddings else nn.Linear(D, len(self.slot0_ids), bias=False)
@@ -71,11 +74,28 @@ class UnitokLM(nn.Module):
         self.register_buffer("code_of_token", _code_of_token(vocabulary), persistent=False)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Return the sum over the slots' embeddings, `[B, S, K]` -> `[B, S, D]`; `<empty>` adds exactly nothing."""
-        B, S, _ = tokens.shape
+        """Return the slots' embeddings as one, `[B, S, K']` -> `[B, S, D]`; `<empty>` adds exactly nothing.
+
+        Args:
+            tokens: The first K' slots of each position, joint ids.
+        """
+        B, S, n_slots = tokens.shape
+        if self.slot_projection is not None:
+            return sum(
+                (self.embed_slot(tokens[..., k], k) for k in range(1, n_slots)), self.embed_slot(tokens[..., 0], 0)
+            )
         # A bag sums without ever holding [B, S, K, D], and leaves `<empty>` out whatever its row may hold.
         embeds = F.embedding_bag(tokens.flatten(0, 1), self.embedding.weight, mode="sum", padding_idx=self.empty_id)
         return embeds.unflatten(0, (B, S))
+
+    def embed_slot(self, tokens: Tensor, slot: int) -> Tensor:
+        """Return what one slot adds to `embed`, `[...]` -> `[..., D]`."""
+        embeds = F.embedding(tokens, self.embedding.weight)
+        embeds = embeds.masked_fill((tokens == self.empty_id)[..., None], 0.0)
+        if self.slot_projection is None:
+            return embeds
+        width = embeds.shape[-1]
+        return F.linear(embeds, self.slot_projection.weight[:, slot * width : (slot + 1) * width])
 
     @torch.no_grad()
     def place_codes(self, vectors: Sequence[Tensor], vocabulary: Vocabulary) -> None:
@@ -160,9 +180,9 @@ class UnitokLM(nn.Module):
         Raises:
             ValueError: If the model has no local Transformer (Kc = 1).
         """
-        n_inputs = self.config.ar_codebooks - 1
-        embeds = self.embed(tokens[:, :n_inputs, None])  # [n, Kc - 1, D]
-        return self._local()(torch.cat([hidden[:, None].to(embeds.dtype), embeds], dim=1))
+        local, n_inputs = self._local(), self.config.ar_codebooks - 1
+        embeds = torch.stack([self.embed_slot(tokens[:, k], k) for k in range(n_inputs)], dim=1)  # [n, Kc - 1, D]
+        return local(torch.cat([hidden[:, None].to(embeds.dtype), embeds], dim=1))
 
     def refine_logits(self, hidden: Tensor, tokens: Tensor, level: int, valid_mask: Tensor | None = None) -> Tensor:
         """Return logits of one of the codebooks Kc … K-1 for all frames of targets.
@@ -225,7 +245,7 @@ class UnitokLM(nn.Module):
         Raises:
             ValueError: If the model has no local Transformer (Kc = 1).
         """
-        return LocalStage(self._local(), self.embed, hidden)
+        return LocalStage(self._local(), self.embed_slot, hidden)
 
     def loss(self, batch: SequenceBatch, seed: int | None = None, attention_bias: Tensor | None = None) -> LMOutput:
         """Return the training loss of a batch, teacher-forced.
@@ -250,6 +270,8 @@ class UnitokLM(nn.Module):
         slot0_weights = self._slot0_weights(batch)
         tally = LossTally(slot0_weights[batch.loss_mask].sum() + frame_weights[batch.frame_mask][:, 1:].sum())
         self._add_slot0(tally, batch, hidden, slot0_weights)
+        if self.config.condition_weight:
+            self._add_conditions(tally, batch, hidden)
         if bool(batch.frame_mask.any()):
             self._add_slots(tally, batch, hidden, frame_weights)
             self._add_local(tally, batch, hidden, frame_weights, generator)
@@ -290,6 +312,30 @@ class UnitokLM(nn.Module):
         kind = batch.kind[:, 1:][labelled]
         labels = torch.searchsorted(self.slot0_ids, batch.tokens[:, 1:, 0][labelled])
         tally.add(kind, self._few_logits(hidden[:, :-1][labelled]), labels, weights[:, 1:][labelled])
+
+    def _add_conditions(self, tally: LossTally, batch: SequenceBatch, hidden: Tensor) -> None:
+        """Add what targets leave out: contents and end markers of conditions, their frames' other codebooks."""
+        weight = torch.as_tensor(self.config.condition_weight, device=hidden.device)
+
+        def add(logits: Tensor, labels: Tensor) -> None:
+            tally.add("conditions", logits, labels, weight.expand(len(labels)))
+            tally.total_weight = tally.total_weight + weight * (labels != NO_LABEL).sum()
+
+        labelled = batch.condition_mask[:, 1:]
+        labels = torch.searchsorted(self.slot0_ids, batch.tokens[:, 1:, 0][labelled])
+        add(self._few_logits(hidden[:, :-1][labelled]), labels)
+        is_frame = (batch.tokens[..., 1:] != self.empty_id).any(dim=-1) & batch.prefix_mask
+        rows, positions = is_frame.nonzero(as_tuple=True)
+        if not len(rows):
+            return
+        codes = self.code_of_token[batch.tokens[rows, positions]]  # [n, K]
+        states = hidden[rows, positions - 1]
+        if self.slot_heads is not None:
+            for k in range(1, self.n_codebooks):
+                add(self.slot_logits(states, k), codes[:, k])
+        elif self.local is not None:
+            for k, logits in enumerate(self.local_logits(states, batch.tokens[rows, positions]), start=1):
+                add(logits, codes[:, k])
 
     def _add_slots(self, tally: LossTally, batch: SequenceBatch, hidden: Tensor, weights: Tensor) -> None:
         if self.slot_heads is None:

@@ -41,12 +41,12 @@ class LocalTransformer(nn.Module):
 class LocalStage:
     """The local stage of frames that are being generated, with its own small cache: one codebook at a call."""
 
-    def __init__(self, local: LocalTransformer, embed: Callable[[Tensor], Tensor], hidden: Tensor) -> None:
+    def __init__(self, local: LocalTransformer, embed: Callable[[Tensor, int], Tensor], hidden: Tensor) -> None:
         """Start frames.
 
         Args:
             local: The weights.
-            embed: Turns tokens `[n, 1, 1]` into embeddings `[n, 1, D]`.
+            embed: Turns tokens `[n, 1]` of a slot into embeddings `[n, 1, D]`.
             hidden: Global states `[n, D]` that chose codebook 0.
         """
         self._local = local
@@ -69,8 +69,8 @@ class LocalStage:
         """
         if self._place > len(self._local.heads):
             raise ValueError(f"the local stage has no codebook after {self._place - 1}: start a new one per frame.")
-        inputs = self._embed(tokens[:, None, None])
         first = self._place == 0
+        inputs = self._embed(tokens[:, None], max(0, self._place - 1))
         if first:
             inputs = torch.cat([self._hidden[:, None].to(inputs.dtype), inputs], dim=1)
         start, stop = self._place, self._place + inputs.shape[1]

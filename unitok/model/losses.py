@@ -23,7 +23,7 @@ NO_LABEL = -100
 class LMOutput:
     """What `UnitokLM.loss` returns. Names of parts: kinds (`text`, `label`, …) for slot 0, `audio.k` for codebook k.
 
-    `audio.0` includes the end marker `</audio>`, which is drawn in its place.
+    `audio.0` includes the end marker `</audio>`, which is drawn in its place. `conditions` is all of theirs together.
     """
 
     loss: Tensor
@@ -61,7 +61,7 @@ class LossTally:
         hits = logits.detach().argmax(dim=-1) == labels
         measured = torch.stack([nats.detach(), hits.float(), (labels != NO_LABEL).float()], dim=1)  # [n, 3]
         if isinstance(name, str):
-            self._parts[name] = measured.sum(dim=0)
+            self._parts[name] = self._parts.get(name, 0.0) + measured.sum(dim=0)
             return
         sums = measured.new_zeros(len(KINDS) + 1, 3).index_add(0, name.long(), measured)
         for kind in KINDS:

@@ -106,7 +106,7 @@ class LMModule(L.LightningModule):
         self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
         rate = self.audio_tokenizer.frame_rate_hz
         self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, rate, self.lm.pattern)
-        names = ("text", "label", "semantic", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
+        names = ("text", "label", "semantic", "conditions", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
         self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
         self._store_as, self._model_card = store_as, Path(model_card) if model_card else None
         self._average = WeightAverage(self.lm, ema_decay) if ema_decay else None
