@@ -1,6 +1,8 @@
 """The engine: rows do not depend on neighbours, equal a slow uncached reference, and obey the grammar."""
 
 import dataclasses
+import itertools
+import math
 
 import pytest
 import torch
@@ -107,7 +109,7 @@ def slow_generate(lm: UnitokLM, one: GenerationRequest) -> torch.Tensor:
         return torch.where(own.isfinite(), without + one.guidance * (own - without), own)
 
     def draw(logits: torch.Tensor) -> int:
-        return int(sample(filter_logits(logits[None], *one.sampling.filters), [generator]))
+        return int(sample(filter_logits(logits[None], *one.sampling.filters()), [generator]))
 
     frames_of: list[list[int]] = []
     for target in one.task.targets:
@@ -280,6 +282,42 @@ def test_the_seed_decides():
     one, same, other = engine.generate([dataclasses.replace(request("tts"), seed=seed) for seed in (1, 1, 2)])
     assert torch.equal(one.sequence.tokens, same.sequence.tokens)
     assert not torch.equal(one.sequence.tokens[:20], other.sequence.tokens[:20])
+
+
+class Stuck(UnitokLM):
+    """A model that says one code of codebook 0 with 19 in 20, and never ends."""
+
+    certainty = 0.95
+
+    def slot0_logits(self, hidden):
+        logits = torch.full((len(hidden), VOCABULARY.size), -50.0)
+        ids = VOCABULARY.ids_of("audio.0")
+        logits[:, ids] = math.log((1 - self.certainty) / (len(ids) - 1))
+        logits[:, ids[2]] = math.log(self.certainty)
+        return logits
+
+
+def test_a_loop_is_left_by_drawing_anew_and_what_is_certain_may_repeat():
+    lm = tiny_lm(BUILDER, cls=Stuck)
+
+    def longest_run(**settings) -> int:
+        [result] = Engine(lm, VOCABULARY).generate([request("tts", limits=(8, 1), **settings)])
+        codes = result.sequence.codes("speech")[0].tolist()
+        assert len(codes) == 200
+        return max(len(list(run)) for _, run in itertools.groupby(codes))
+
+    assert longest_run(top_k=1) == longest_run(top_k=2, top_p=0.9) == 200
+    assert 10 < longest_run(top_k=2, top_p=0.9, repetition_window=10) < 150
+    lm.certainty = 1 - 1e-9
+    assert longest_run(top_p=0.9, repetition_window=10) == 200  # "ok ok ok"
+
+
+def test_temperatures_of_codebooks_are_used():
+    engine = Engine(tiny_lm(BUILDER, N_CODEBOOKS), VOCABULARY)
+    one, other = engine.generate([request("tts", 1, codebook_temperatures=[0.0, t]) for t in (0.0, 3.0)])
+    ours, theirs = one.sequence.codes("speech"), other.sequence.codes("speech")
+    assert torch.equal(ours[0, :1], theirs[0, :1])  # codebook 0 is greedy in both
+    assert not torch.equal(ours[1:, :1], theirs[1:, :1])
 
 
 def test_greedy_does_not_depend_on_the_seed():

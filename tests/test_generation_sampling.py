@@ -17,7 +17,7 @@ def generators(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def slow_filter(row: torch.Tensor, temperature: float, top_k: int, top_p: float) -> torch.Tensor:
+def slow_filter(row: torch.Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0) -> torch.Tensor:
     row = row / temperature
     order = sorted(range(V), key=lambda i: -float(row[i]))
     kept = order[:top_k] if top_k else order
@@ -28,13 +28,24 @@ def slow_filter(row: torch.Tensor, temperature: float, top_k: int, top_p: float)
             break
         nucleus.append(i)
         total += probabilities[i]
+    nucleus = [i for i in nucleus if float(row.softmax(0)[i]) >= min_p * float(row.softmax(0).max())]
     filtered = torch.full((V,), -torch.inf)
     filtered[nucleus] = row[nucleus]
     return filtered
 
 
 @pytest.mark.parametrize(
-    "settings", [(1.0, 0, 1.0), (0.7, 4, 1.0), (1.3, 0, 0.6), (0.9, 5, 0.8), (1.0, 1, 1.0), (1, 50, 1)]
+    "settings",
+    [
+        (1.0, 0, 1.0),
+        (0.7, 4, 1.0),
+        (1.3, 0, 0.6),
+        (0.9, 5, 0.8),
+        (1.0, 1, 1.0),
+        (1, 50, 1),
+        (1.2, 0, 1, 0.1),
+        (0.8, 6, 0.9, 0.05),
+    ],
 )
 def test_filters_equal_the_slow_reference(settings):
     logits = logits_of()
@@ -100,6 +111,11 @@ def test_an_id_of_probability_zero_is_never_drawn_at_the_edges(uniform, monkeypa
         ({"top_k": 1.5}, r"top_k is 1\.5; it must be a whole number"),
         ({"top_p": 0.0}, r"top_p is 0\.0; it must be above 0 and at most 1"),
         ({"top_p": 1.2}, r"top_p is 1\.2"),
+        ({"min_p": 1.5}, r"min_p is 1\.5; it must be 0 \(all ids\) to 1"),
+        ({"repetition_window": -1}, "repetition_window is -1; it must be 0"),
+        ({"repetition_threshold": 2}, "repetition_threshold is 2; it must be 0 to 1"),
+        ({"codebook_temperatures": 0.5}, r"codebook_temperatures is 0\.5; it must be a list"),
+        ({"codebook_temperatures": [0.5, -1]}, "temperature is -1; it must be 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -108,5 +124,24 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 
 def test_greedy_and_temperature_zero_are_top_1():
-    assert Sampling(greedy=True).filters == Sampling(temperature=0).filters == (1.0, 1, 1.0)
-    assert Sampling(temperature=0.5, top_k=3, top_p=0.9).filters == (0.5, 3, 0.9)
+    assert Sampling(greedy=True).filters() == Sampling(temperature=0).filters() == (1.0, 1, 1.0, 0.0)
+    assert Sampling(temperature=0.5, top_k=3, top_p=0.9, min_p=0.1).filters() == (0.5, 3, 0.9, 0.1)
+
+
+def test_codebooks_may_have_temperatures_of_their_own():
+    settings = Sampling(temperature=0.5, top_k=3, codebook_temperatures=[0.9, 0.0, 1.1])
+    assert settings.filters() == (0.5, 3, 1.0, 0.0)
+    assert settings.filters(0) == (0.9, 3, 1.0, 0.0)
+    assert settings.filters(1) == (1.0, 1, 1.0, 0.0)
+    assert settings.filters(2) == settings.filters(7) == (1.1, 3, 1.0, 0.0)
+
+
+def test_an_id_is_repeated_once_it_fills_more_than_its_share_of_the_window():
+    settings = Sampling(repetition_window=10, repetition_threshold=0.1)
+    past = [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+    assert settings.is_repeated(9, past)
+    assert not settings.is_repeated(8, past)
+    assert not settings.is_repeated(9, [9] * 9)  # the window is not full yet
+    assert not settings.is_repeated(9, [9, 9, *range(10, 20)])
+    assert not Sampling().is_repeated(9, past)
+    assert not Sampling(repetition_window=10, greedy=True).is_repeated(9, past)

@@ -123,10 +123,12 @@ def problems(**changes) -> list[str]:
         ),
         (
             {"generate": {"temprature": 1}},
-            "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: best_of, greedy, guidance, "
-            "max_characters, max_seconds, max_seconds_per_character, max_text_tokens, temperature, top_k, top_p.",
+            "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: best_of, "
+            "codebook_temperatures, greedy, guidance, max_characters, max_seconds, max_seconds_per_character, "
+            "max_text_tokens, min_p, repetition_threshold, repetition_window, temperature, top_k, top_p.",
         ),
         ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: 1 or more."),
+        ({"generate": {"min_p": 2}}, "generate.min_p: is 2, allowed: 0 to 1."),
         ({"generate": {"top_p": 1.5}}, "generate.top_p: is 1.5, allowed: more than 0, at most 1."),
         ({"generate": {"top_k": -1}}, "generate.top_k: is -1, allowed: 0 or more."),
         ({"metrics": "wer"}, "metrics: is 'wer', allowed: a list."),

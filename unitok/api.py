@@ -164,6 +164,10 @@ class Model:
         top_k: int | None = None,
         top_p: float | None = None,
         greedy: bool | None = None,
+        min_p: float | None = None,
+        repetition_window: int | None = None,
+        repetition_threshold: float | None = None,
+        codebook_temperatures: Sequence[float] | None = None,
         guidance: float | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
@@ -180,6 +184,12 @@ class Model:
             top_k: Draw from the k likeliest ids; 0 means all.
             top_p: Draw from the likeliest ids that hold this much probability.
             greedy: Take the likeliest id at every step.
+            min_p: Draw from ids at least this likely, relative to the likeliest; 0 means all.
+            repetition_window: Draw an id of audio anew if it fills more than `repetition_threshold` of so many
+                positions before it (VALL-E 2); 0 is off.
+            repetition_threshold: Share of the window that an id may fill.
+            codebook_temperatures: Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last one
+                stands for all after it.
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
@@ -195,7 +205,16 @@ class Model:
         check_conditions(card, conditions)
         if not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
             raise GenerationError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
-        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "greedy": greedy}
+        given = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "greedy": greedy,
+            "min_p": min_p,
+            "repetition_window": repetition_window,
+            "repetition_threshold": repetition_threshold,
+            "codebook_temperatures": codebook_temperatures,
+        }
         encoded, spoken = self._encoded(card, conditions), self._lang(lang)
         prompt = self.builder.build(card, encoded, lang=spoken, targets=False)
         guidance, unguided = self._guidance(card, guidance), None

@@ -22,7 +22,8 @@ __all__ = ["add_arguments", "describe", "run", "write_targets"]
 
 logger = logging.getLogger("unitok")
 
-SETTINGS = ("lang", "seed", "temperature", "top_k", "top_p", "greedy", "guidance", "max_seconds", "max_text_tokens")
+SAMPLING = ("temperature", "top_k", "top_p", "greedy", "min_p", "repetition_window", "codebook_temperatures")
+SETTINGS = ("lang", "seed", *SAMPLING, "guidance", "max_seconds", "max_text_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--temperature", type=float, metavar="X", help="lower is safer, higher more varied; 0 is --greedy")
     how.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest ids; 0 means all")
     how.add_argument("--top-p", type=float, metavar="X", help="draw from the likeliest ids that hold this probability")
+    how.add_argument(
+        "--min-p", type=float, metavar="X", help="draw from ids at least X times as likely as the likeliest"
+    )
+    how.add_argument(
+        "--repetition-window",
+        type=int,
+        metavar="N",
+        help="leave loops: draw a code anew that fills a tenth of the last N positions (VALL-E 2: 10); 0 is off",
+    )
+    how.add_argument(
+        "--codebook-temperatures",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="temperature of codebook 0, 1, … of audio; the last stands for all after it",
+    )
     how.add_argument("--greedy", action="store_true", default=None, help="take the likeliest id at every step")
     how.add_argument(
         "--guidance", type=float, metavar="X", help="follow the conditions more closely than 1, which is off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import shlex
@@ -14,7 +15,7 @@ from typing import Any
 from unitok.cards import find_card, list_cards, read_card
 from unitok.cli.request import PLACEHOLDERS
 from unitok.errors import CardError
-from unitok.tasks import Field, Task
+from unitok.tasks import Field, GenerateDefaults, Task
 
 __all__ = ["add_arguments", "run"]
 
@@ -117,9 +118,11 @@ def _field_lines(field: Field) -> list[str]:
 
 
 def _settings(task: Task) -> str:
+    """Return the settings that say something: temperature and filters, and what is not as it is by default."""
+    usual = dataclasses.asdict(GenerateDefaults())
     settings: dict[str, Any] = task.to_card()["generate"]
-    if settings.pop("greedy", False):
-        settings = {"greedy": True} | {key: value for key, value in settings.items() if key.startswith("max_")}
+    shown = () if settings["greedy"] else ("temperature", "top_k")
+    settings = {key: value for key, value in settings.items() if key in shown or value != usual[key]}
     return "   ".join(f"{key} {'yes' if value is True else value}" for key, value in settings.items())
 
 

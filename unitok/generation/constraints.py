@@ -157,6 +157,11 @@ class Grammar:
         return self.vocabulary.eos_id
 
     @property
+    def codes(self) -> Sequence[int]:
+        """Slot-0 ids of the current target so far, without rows that a pattern leaves empty."""
+        return self.contents[:: self._stride]
+
+    @property
     def state(self) -> State:
         """What may come next inside the current target."""
         plan = self.plans[self.index]

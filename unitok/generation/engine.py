@@ -28,7 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
-from unitok.generation.sampling import Sampling, filter_logits, sample
+from unitok.generation.sampling import Filters, Sampling, filter_logits, sample
 from unitok.model.lm import UnitokLM
 from unitok.pattern import Pattern
 from unitok.sequence import Segment, TokenSequence
@@ -215,7 +215,7 @@ class Engine:
             filled = [i for i, of_row in enumerate(slots) if k in of_row]
             if filled:
                 states = hidden[_with_shadows(rows, filled)]
-                codes = self._draw([rows[i] for i in filled], self.lm.slot_logits(states, k))
+                codes = self._draw([rows[i] for i in filled], self.lm.slot_logits(states, k), codebook=k)
                 positions[filled, k] = self._tokens_of_code[k][codes].cpu()
 
     def _fill_frames(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
@@ -224,20 +224,30 @@ class Engine:
         stage = self.lm.local_stage(hidden)
         own = list(range(len(rows))) + [i for i, row in enumerate(rows) if row.unguided is not None]
         for k in range(1, self.lm.n_coarse):
-            codes = self._draw(rows, stage.logits(tokens[-1][own]))
+            codes = self._draw(rows, stage.logits(tokens[-1][own]), codebook=k)
             tokens.append(self._tokens_of_code[k][codes])
         return torch.stack(tokens, dim=1)
 
-    def _draw(self, rows: list[_Row], logits: Tensor, legal: Tensor | None = None) -> Tensor:
-        """Draw one id per row `[n]` from logits `[n + shadows, V]`, and add up the rows' log-probabilities."""
+    def _draw(
+        self, rows: list[_Row], logits: Tensor, legal: Tensor | None = None, codebook: int | None = None
+    ) -> Tensor:
+        """Draw one id per row `[n]` from logits `[n + shadows, V]`, and add up the rows' log-probabilities.
+
+        Without `codebook`, of slot 0: there, repetitions are drawn anew.
+        """
         logits, unguided = logits[: len(rows)], logits[len(rows) :]
         log_probabilities = logits.float().log_softmax(dim=-1)
         logits = _guided(rows, logits, unguided)
         if legal is not None:
             logits = logits.masked_fill(~legal, -torch.inf)
-        settings = torch.tensor([row.sampling.filters for row in rows])
-        temperature, top_k, top_p = settings.unbind(dim=1)
-        ids = sample(filter_logits(logits, temperature, top_k.long(), top_p), [row.generator for row in rows])
+        settings = torch.tensor([row.filters(codebook) for row in rows])
+        temperature, top_k, top_p, min_p = settings.unbind(dim=1)
+        filtered = filter_logits(logits, temperature, top_k.long(), top_p, min_p)
+        ids = sample(filtered, [row.generator for row in rows])
+        repeated = [i for i, row in enumerate(rows) if codebook is None and row.repeats(int(ids[i]))]
+        if repeated:
+            again = filter_logits(logits[repeated], temperature[repeated])
+            ids[repeated] = sample(again, [rows[i].generator for i in repeated])
         gained = log_probabilities.gather(1, ids[:, None])[:, 0].tolist()
         for row, log_probability in zip(rows, gained, strict=True):
             if math.isnan(log_probability):
@@ -317,6 +327,18 @@ class _Row:
         """Settings for the target being generated."""
         kind = self.grammar.plans[self.grammar.index].kind
         return self.request.per_kind.get(kind, self.request.sampling)
+
+    def filters(self, codebook: int | None) -> Filters:
+        """Return the settings by which one slot is drawn; None is slot 0."""
+        plan = self.grammar.plans[self.grammar.index]
+        return self.sampling.filters((codebook or 0) if plan.kind == "audio" else None)
+
+    def repeats(self, drawn: int) -> bool:
+        """Was an id drawn for slot 0 that must be drawn anew?"""
+        kind, grammar = self.grammar.plans[self.grammar.index].kind, self.grammar
+        if kind not in ("audio", "semantic") or drawn == grammar.vocabulary.end_id(kind):
+            return False
+        return self.sampling.is_repeated(drawn, grammar.codes)
 
     def push_marker(self, token: int) -> None:
         """Append a position whose slot 0 is `token` and the rest empty."""

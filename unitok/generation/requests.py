@@ -6,6 +6,7 @@ Pure functions of a task's card; turning values into codes is `unitok.api`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from unitok.errors import GenerationError, suggest
@@ -15,7 +16,7 @@ from unitok.vocabulary import KINDS
 
 __all__ = ["candidates", "check_conditions", "sampling", "sampling_per_kind"]
 
-SETTINGS = ("temperature", "top_k", "top_p", "greedy")
+SETTINGS = tuple(field.name for field in fields(Sampling))
 
 
 def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping[str, Any] | None = None) -> None:
@@ -64,6 +65,8 @@ def sampling(task: Task, given: Mapping[str, Any]) -> Sampling:
         if name not in SETTINGS:
             raise GenerationError(f"unknown setting '{name}'.{suggest(name, SETTINGS)} Allowed: {', '.join(SETTINGS)}.")
     chosen = {name: given[name] for name in SETTINGS if given.get(name) is not None}
+    if "temperature" in chosen and "codebook_temperatures" not in chosen:
+        chosen["codebook_temperatures"] = ()
     if "temperature" in chosen:
         chosen.setdefault("greedy", False)  # asking for a temperature is asking to sample
     defaults = {name: getattr(task.generate, name) for name in SETTINGS}

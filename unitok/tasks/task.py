@@ -102,11 +102,24 @@ class GenerateDefaults:
     """Longest text generated, in text tokens."""
     greedy: bool = False
     """Take the likeliest id at every step."""
+    min_p: float = 0.0
+    """Draw from ids at least this likely, relative to the likeliest; 0 means all."""
+    repetition_window: int = 0
+    """Draw an id of audio anew if it fills more than `repetition_threshold` of so many positions before; 0 is off."""
+    repetition_threshold: float = 0.1
+    """Share of the window that an id may fill."""
+    codebook_temperatures: tuple[float, ...] = ()
+    """Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last stands for all after it."""
     guidance: float = 1.0
     """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
     them to those with them, and beyond above 1; 1 is off."""
     best_of: int = 1
     """Make so many and keep the one whose text the task `checked_by` finds likeliest; for tasks from text to audio."""
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the settings as a card has them."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None and value != ()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 RESERVED_NAMES = ("task", "lang", "seed", "model", "out", "id", *(f.name for f in dataclasses.fields(GenerateDefaults)))
@@ -217,7 +230,7 @@ class Task:
             "source": self.source,
             "conditions": [part.to_card() for part in self.conditions],
             "targets": [part.to_card() for part in self.targets],
-            "generate": {key: value for key, value in dataclasses.asdict(self.generate).items() if value is not None},
+            "generate": self.generate.to_card(),
             "metrics": list(self.metrics),
             "example": dict(self.example),
         }
@@ -295,10 +308,16 @@ def _target(part: CardReader) -> Field:
 def _generate(part: CardReader) -> GenerateDefaults:
     settings: dict[str, Any] = {}
     for setting in dataclasses.fields(GenerateDefaults):
+        if setting.name == "codebook_temperatures":
+            settings[setting.name] = part.numbers(setting.name)
+            continue
         kind = next(kind for word, kind in _KINDS.items() if str(setting.type).startswith(word))
         settings[setting.name] = part.take(setting.name, kind, setting.default, minimum=None if kind is bool else 0)
     if not 0.0 < settings["top_p"] <= 1.0:
         part.problem("top_p", f"is {settings['top_p']:g}, allowed: more than 0, at most 1.")
+    for name in ("min_p", "repetition_threshold"):
+        if settings[name] > 1.0:
+            part.problem(name, f"is {settings[name]:g}, allowed: 0 to 1.")
     if settings["best_of"] < 1:
         part.problem("best_of", "is 0, allowed: 1 or more.")
     return GenerateDefaults(**settings)

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from unitok.data.mixing import Example
 from unitok.errors import UnitokError
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.generation.sampling import Sampling
+from unitok.generation.requests import sampling
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence
 from unitok.tasks import Task
@@ -59,7 +59,7 @@ class ValidationSamples(L.Callback):
         with pl_module.averaged_weights() as lm:
             engine = Engine(lm, pl_module.vocabulary, pl_module.text_tokenizer.size)
             results = engine.generate(
-                [GenerationRequest(prompt_of(s), t, _sampling(t), seed=self.seed) for t, s in self._examples]
+                [GenerationRequest(prompt_of(s), t, sampling(t, {}), seed=self.seed) for t, s in self._examples]
             )
             for index, ((task, reference), result) in enumerate(zip(self._examples, results, strict=True)):
                 tag, place = f"samples/{task.name}/{index}", trainer.global_step
@@ -156,8 +156,3 @@ def _plot_attention(maps: list[Tensor]) -> Any:
         axes.imshow(weights.mean(0).sqrt().numpy(), aspect="auto", cmap="magma", interpolation="nearest")
         axes.set(title=f"layer {layer}", xlabel="looked at", ylabel="position" if layer == 0 else None)
     return figure
-
-
-def _sampling(task: Task) -> Sampling:
-    defaults = task.generate
-    return Sampling(defaults.temperature, defaults.top_k, defaults.top_p, defaults.greedy)
