@@ -24,6 +24,7 @@ SETTINGS = [
     dict(pattern="flatten", groups=(0, 1, 1, 2)),
     dict(pattern="coarse_first", groups=(0, 0, 1, 2)),
     dict(pattern="multiscale", slot_embeddings="concat", condition_weight=1.0),
+    dict(pattern="multiscale", refinement="masked"),
     dict(pattern="delay", slot_embeddings="concat", condition_weight=1.0),
 ]
 every_pattern = pytest.mark.parametrize("changes", SETTINGS, ids=lambda c: "-".join(map(str, c.values())))

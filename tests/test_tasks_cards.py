@@ -125,7 +125,8 @@ def problems(**changes) -> list[str]:
             {"generate": {"temprature": 1}},
             "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: best_of, "
             "codebook_temperatures, greedy, guidance, max_characters, max_seconds, max_seconds_per_character, "
-            "max_text_tokens, min_p, repetition_threshold, repetition_window, temperature, top_k, top_p.",
+            "max_text_tokens, min_p, refine_passes, repetition_threshold, repetition_window, temperature, top_k, "
+            "top_p.",
         ),
         ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: 1 or more."),
         ({"generate": {"min_p": 2}}, "generate.min_p: is 2, allowed: 0 to 1."),

@@ -168,6 +168,7 @@ class Model:
         repetition_window: int | None = None,
         repetition_threshold: float | None = None,
         codebook_temperatures: Sequence[float] | None = None,
+        refine_passes: int | None = None,
         guidance: float | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
@@ -190,6 +191,7 @@ class Model:
             repetition_threshold: Share of the window that an id may fill.
             codebook_temperatures: Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last one
                 stands for all after it.
+            refine_passes: Passes over the first codebook of masked refinement, in a model that has it.
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
@@ -214,6 +216,7 @@ class Model:
             "repetition_window": repetition_window,
             "repetition_threshold": repetition_threshold,
             "codebook_temperatures": codebook_temperatures,
+            "refine_passes": refine_passes,
         }
         encoded, spoken = self._encoded(card, conditions), self._lang(lang)
         prompt = self.builder.build(card, encoded, lang=spoken, targets=False)

@@ -3,7 +3,8 @@
     prompt … <audio>   prefill, rows padded on the right
     c c c … </audio>   one global step a position; per frame one local step for each further AR codebook, or a head for
                        each further slot in a pattern without local stage
-    refinement         codebooks Kc … K-1 of all frames at once, when every row is done
+    refinement         codebooks Kc … K-1 of all frames at once, when every row is done; masked refinement takes several
+                       passes over a codebook, and keeps the surest codes of each
 
 A guided row has a shadow: the same target after a prompt without the guided conditions. Both go through the model, and
 ids are drawn from logits beyond the row's own, away from its shadow's. Shadows stand behind all rows of a batch.
@@ -30,6 +31,7 @@ from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
 from unitok.generation.sampling import Filters, Sampling, filter_logits, sample
 from unitok.model.lm import UnitokLM
+from unitok.model.refiner import masked_counts
 from unitok.pattern import Pattern
 from unitok.sequence import Segment, TokenSequence
 from unitok.tasks import Task
@@ -259,7 +261,7 @@ class Engine:
         return ids
 
     def _refine(self, rows: list[_Row]) -> None:
-        """Fill codebooks Kc … K-1 of every audio target, always with the likeliest code."""
+        """Fill codebooks Kc … K-1 of every audio target."""
         n_coarse, K = self.lm.n_coarse, self.vocabulary.n_codebooks
         targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
         if n_coarse == K or not targets:
@@ -274,11 +276,56 @@ class Engine:
         lengths = torch.tensor([len(grid) for grid in grids], device=self.device)
         valid_mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
         for level in range(n_coarse, K):
-            logits = self.lm.refine_logits(hidden, tokens[own], level, valid_mask[own])
-            codes = _guided(rows, logits[: len(rows)], logits[len(rows) :]).argmax(dim=-1)
-            tokens[:, :, level] = self._tokens_of_code[level][codes]
+            masked = self.lm.config.refinement == "masked"
+            n_passes = [row.sampling_of(segment.kind).refine_passes for row, segment in targets]
+            n_passes = n_passes if masked and level == n_coarse else [1] * len(targets)
+            unknown = valid_mask
+            for i in range(max(n_passes)):
+                logits = self.lm.refine_logits(hidden, tokens[own], level, valid_mask[own])
+                logits = _guided(rows, logits[: len(rows)], logits[len(rows) :])
+                codes, unknown = _surest(targets, logits, unknown, level if masked else None, i, n_passes)
+                filled = valid_mask & ~unknown & (tokens[:, :, level] == self.vocabulary.empty_id)
+                tokens[:, :, level] = torch.where(filled, self._tokens_of_code[level][codes], tokens[:, :, level])
         for (row, segment), grid, n_frames in zip(targets, tokens.cpu(), lengths.tolist(), strict=True):
             row.tokens[segment.content] = list(grid[:n_frames])
+
+
+def _surest(
+    targets: Sequence[tuple[_Row, Segment]],
+    logits: Tensor,
+    unknown: Tensor,
+    level: int | None,
+    index: int,
+    n_passes: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Choose codes `[n, T]` from logits `[n, T, Vk]`, and say where `[n, T]` they are to be left for a later pass.
+
+    Args:
+        targets: Whose settings and random numbers are used.
+        logits: Of one codebook.
+        unknown: Frames that had no code before, `[n, T]`.
+        level: The codebook, for its temperature; None takes the likeliest code everywhere.
+        index: Number of this pass.
+        n_passes: How many there are for each target.
+    """
+    if level is None:
+        return logits.argmax(dim=-1), torch.zeros_like(unknown)
+    codes, later = logits.argmax(dim=-1), torch.zeros_like(unknown)
+    for i, (row, segment) in enumerate(targets):
+        asked = unknown[i].nonzero()[:, 0]
+        if not len(asked):
+            continue
+        temperature, top_k, top_p, min_p = row.sampling_of(segment.kind).filters(level)
+        of_row = filter_logits(logits[i, asked], temperature, top_k, top_p, min_p)
+        drawn = sample(of_row, [row.generator] * len(asked))
+        codes[i, asked] = drawn
+        n_left = masked_counts(segment.content.stop - segment.content.start, n_passes[i])[index]
+        sureness = logits[i, asked].float().log_softmax(dim=-1).gather(1, drawn[:, None])[:, 0]
+        if top_k != 1:  # noise that fades, so that not only the commonest codes come first
+            uniform = torch.rand(len(asked), generator=row.generator).clamp(1e-6, 1 - 1e-6).to(sureness.device)
+            sureness = sureness - temperature * (1 - (index + 1) / n_passes[i]) * (-uniform.log()).log()
+        later[i, asked[sureness.argsort()[:n_left]]] = True
+    return codes, later
 
 
 def _with_shadows(rows: list[_Row], chosen: list[int]) -> list[int]:
@@ -325,7 +372,10 @@ class _Row:
     @property
     def sampling(self) -> Sampling:
         """Settings for the target being generated."""
-        kind = self.grammar.plans[self.grammar.index].kind
+        return self.sampling_of(self.grammar.plans[self.grammar.index].kind)
+
+    def sampling_of(self, kind: str) -> Sampling:
+        """Settings for targets of a kind."""
         return self.request.per_kind.get(kind, self.request.sampling)
 
     def filters(self, codebook: int | None) -> Filters:

@@ -50,6 +50,8 @@ class Sampling:
     """Share of the window that an id may fill before it counts as repeated."""
     codebook_temperatures: tuple[float, ...] = ()
     """Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last stands for all after it."""
+    refine_passes: int = 16
+    """Passes of a refiner with masked refinement over its first codebook; the others take one (arXiv:2305.09636)."""
 
     def __post_init__(self) -> None:
         """Check types and ranges (settings come from manifests too).
@@ -64,6 +66,7 @@ class Sampling:
             ("min_p", (int, float), "a number"),
             ("repetition_window", int, "a whole number"),
             ("repetition_threshold", (int, float), "a number"),
+            ("refine_passes", int, "a whole number"),
         ):
             value = getattr(self, name)
             if not isinstance(value, kind) or isinstance(value, bool):
@@ -80,6 +83,8 @@ class Sampling:
             raise GenerationError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (all ids).")
         if not 0 <= self.min_p <= 1:
             raise GenerationError(f"min_p is {self.min_p}; it must be 0 (all ids) to 1, for example 0.05.")
+        if self.refine_passes < 1:
+            raise GenerationError(f"refine_passes is {self.refine_passes}; it must be 1 or more, for example 16.")
         if self.repetition_window < 0:
             raise GenerationError(f"repetition_window is {self.repetition_window}; it must be 0 (off) or more.")
         if not 0 <= self.repetition_threshold <= 1:

@@ -137,6 +137,9 @@ class LMConfig:
     """The local Transformer, over AR codebooks 1 … Kc-1 of a frame; None exactly where ar_codebooks is 1."""
     refiner: TransformerConfig | None = None
     """The non-autoregressive Transformer for codebooks Kc … K-1; None exactly where ar_codebooks is all K."""
+    refinement: Literal["levels", "masked"] = "levels"
+    """How the refiner fills a codebook: all frames at once (VALL-E), or over several passes, the surest codes first
+    (SoundStorm)."""
     ar_codebooks: int = 1
     """How many codebooks of `multiscale` are generated autoregressively, Kc: 1 … K."""
     pattern: PatternName = "multiscale"
@@ -173,6 +176,8 @@ class LMConfig:
         self.codebook_weights = tuple(float(weight) for weight in self.codebook_weights)
         self.delays, self.groups = tuple(self.delays), tuple(self.groups)
         problems = self._dial_problems() if self.pattern == "multiscale" else self._other_pattern_problems()
+        if self.refinement not in ("levels", "masked"):
+            problems.append(f"refinement='{self.refinement}', allowed: levels, masked")
         if not 0 < self.local_fraction <= 1:
             problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
         if not 0 <= self.history_dropout <= 1:

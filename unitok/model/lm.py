@@ -67,7 +67,7 @@ class UnitokLM(nn.Module):
         self.transformer = Transformer(config.transformer)
         self.local = LocalTransformer(config.local, D, sizes[1:Kc]) if config.local else None
         levels = {level: sizes[level] for level in range(Kc, K)}
-        self.refiner = Refiner(config.refiner, D, levels) if config.refiner else None
+        self.refiner = Refiner(config.refiner, D, levels, config.refinement == "masked") if config.refiner else None
         self.codebook_weights: Tensor
         self.register_buffer("codebook_weights", torch.tensor(config.codebook_weights or [1.0] * K), persistent=False)
         self.code_of_token: Tensor
@@ -189,7 +189,8 @@ class UnitokLM(nn.Module):
 
         Args:
             hidden: Global states at the frames themselves, `[B, T, D]`.
-            tokens: Joint ids `[B, T, K]`; slots from `level` on are not looked at.
+            tokens: Joint ids `[B, T, K]`; slots from `level` on are not looked at. Masked refinement does look at
+                slot `level`: it holds the codes that are known, and `<empty>` where one is asked for.
             level: Which codebook.
             valid_mask: `[B, T]`, False at padding; None means no padding.
 
@@ -204,7 +205,10 @@ class UnitokLM(nn.Module):
                 f"level is {level}, this model refines levels {self.config.ar_codebooks} to {self.n_codebooks - 1} "
                 "(none, where the first is above the last)."
             )
-        return self.refiner(hidden, self.embed(tokens[..., :level]), level, valid_mask)
+        if self.config.refinement == "levels":
+            return self.refiner(hidden, self.embed(tokens[..., :level]), level, valid_mask)
+        known = self.embed(tokens[..., : level + 1])
+        return self.refiner(hidden, known, level, valid_mask, unknown_mask=tokens[..., level] == self.empty_id)
 
     def new_cache(self, batch_size: int, max_positions: int) -> StaticCache:
         """Return an empty cache of the global Transformer for `step`."""
@@ -373,15 +377,17 @@ class UnitokLM(nn.Module):
         level = int(torch.randint(first, self.n_codebooks, (), generator=generator))
         rows, positions, valid_mask = frame_rows(batch.frame_mask)
         tokens = batch.tokens[rows, positions]  # [R, T, K]
-        logits = self.refine_logits(hidden[rows, positions], tokens, level, valid_mask)
         labels = self.code_of_token[tokens[..., level]]
-        tally.add(
-            f"audio.{level}",
-            logits[valid_mask],
-            labels[valid_mask],
-            weights[rows, positions, level][valid_mask],
-            scale=self.n_codebooks - first,
-        )
+        weights = weights[rows, positions, level]
+        asked = valid_mask
+        if self.config.refinement == "masked":
+            asked = _drawn_mask(valid_mask.cpu(), generator).to(valid_mask.device)
+            weights = weights * (valid_mask.sum(dim=1) / asked.sum(dim=1))[:, None]  # those asked for stand for all
+            tokens = tokens.clone()
+            tokens[..., level] = tokens[..., level].masked_fill(asked, self.empty_id)
+        logits = self.refine_logits(hidden[rows, positions], tokens, level, valid_mask)
+        scale = self.n_codebooks - first
+        tally.add(f"audio.{level}", logits[asked], labels[asked], weights[asked], scale)
 
     def _local(self) -> LocalTransformer:
         if self.local is None:
@@ -404,6 +410,16 @@ def _code_of_token(vocabulary: Vocabulary) -> Tensor:
         ids = vocabulary.ids_of(f"audio.{k}")
         codes[ids] = torch.arange(len(ids))
     return codes
+
+
+def _drawn_mask(valid_mask: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return which of the frames `[R, T]` to mask: of each row a share, cos of a uniform angle, and at least one."""
+    R, T = valid_mask.shape
+    lengths = valid_mask.sum(dim=1)
+    share = torch.cos(torch.rand(R, generator=generator) * math.pi / 2)
+    n_masked = (share * lengths).ceil().clamp(min=1)
+    order = torch.rand(R, T, generator=generator).masked_fill(~valid_mask, 2.0).argsort(dim=1).argsort(dim=1)
+    return (order < n_masked[:, None]) & valid_mask
 
 
 def _given(prompt: Tensor | None, name: str) -> Tensor:

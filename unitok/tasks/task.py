@@ -110,6 +110,8 @@ class GenerateDefaults:
     """Share of the window that an id may fill."""
     codebook_temperatures: tuple[float, ...] = ()
     """Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last stands for all after it."""
+    refine_passes: int = 16
+    """Passes over the first codebook of masked refinement, in a model that has it."""
     guidance: float = 1.0
     """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
     them to those with them, and beyond above 1; 1 is off."""
@@ -318,8 +320,9 @@ def _generate(part: CardReader) -> GenerateDefaults:
     for name in ("min_p", "repetition_threshold"):
         if settings[name] > 1.0:
             part.problem(name, f"is {settings[name]:g}, allowed: 0 to 1.")
-    if settings["best_of"] < 1:
-        part.problem("best_of", "is 0, allowed: 1 or more.")
+    for name in ("best_of", "refine_passes"):
+        if settings[name] < 1:
+            part.problem(name, "is 0, allowed: 1 or more.")
     return GenerateDefaults(**settings)
 
 
