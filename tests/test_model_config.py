@@ -39,6 +39,8 @@ def test_sizes_left_out_follow_from_the_others():
         ({"ar_codebooks": 2}, "ar_codebooks=2 needs a local Transformer: set local, or ar_codebooks=1"),
         ({"local": stack()}, "ar_codebooks=1 has no use for a local Transformer: set local=null"),
         ({"condition_weight": 1.0, "prefix_lm": True}, "a prefix LM sees the conditions"),
+        ({"refinement": "mask"}, "refinement='mask', allowed: levels, masked"),
+        ({"refinement": "masked"}, "refinement='masked' has no refiner to apply to"),
         ({"embedding_dim": 4}, "embedding_dim=4 is of slot_embeddings 'concat'"),
         ({"slot_embeddings": "concat", "tie_embeddings": True}, "set slot_embeddings='sum'"),
         ({"local_fraction": 0.0}, "local_fraction=0.0 must be above 0 and at most 1"),

@@ -178,6 +178,8 @@ class LMConfig:
         problems = self._dial_problems() if self.pattern == "multiscale" else self._other_pattern_problems()
         if self.refinement not in ("levels", "masked"):
             problems.append(f"refinement='{self.refinement}', allowed: levels, masked")
+        if self.refinement == "masked" and self.refiner is None:
+            problems.append("refinement='masked' has no refiner to apply to: set refiner, or leave it out")
         if not 0 < self.local_fraction <= 1:
             problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
         if not 0 <= self.history_dropout <= 1:
