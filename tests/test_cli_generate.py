@@ -220,3 +220,14 @@ def test_what_score_misses_is_one_line(capsys, folder, argv, line):
     status, out, err = run(capsys, "score", "--model", folder, *argv)
     assert (status, out) == (2, "")
     assert err.startswith(f"unitok: {line}")
+
+
+def test_text_can_be_held_to_answers_or_to_an_expression(capsys, folder, wav):
+    asr = ("generate", "--task", "asr", "--audio", wav, "--model", folder)
+    assert run(capsys, *asr, "--answers", "yes", "no")[1].strip() in ("yes", "no")
+    assert re.fullmatch(r"[a-f]{3}", run(capsys, *asr, "--regex", "[a-f]{3}")[1].strip())
+    status, _, error = run(capsys, *asr, "--answers", "yes", "--regex", "yes")
+    assert (status, error) == (2, error)
+    assert "Give one of them" in error
+    tts = ("generate", "--task", "tts", "--text", "a", "--model", folder, "--out", "x.wav")
+    assert "task 'tts' makes no text that regex could apply to" in run(capsys, *tts, "--regex", "a")[2]

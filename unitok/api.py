@@ -32,6 +32,7 @@ from unitok.generation.constraints import StopReason
 from unitok.generation.engine import Engine, GenerationRequest, GenerationResult, OnStep
 from unitok.generation.requests import candidates, check_conditions, sampling, sampling_per_kind
 from unitok.generation.scoring import score_sequences
+from unitok.generation.text_rules import Matching, OneOf, TextRule
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
@@ -172,6 +173,8 @@ class Model:
         guidance: float | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
+        answers: Sequence[str] | None = None,
+        regex: str | None = None,
         per_kind: Mapping[str, Mapping[str, Any]] | None = None,
         **conditions: Any,
     ) -> GenerationRequest:
@@ -195,6 +198,8 @@ class Model:
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
+            answers: What a text or label may be; the likeliest of them is generated.
+            regex: Regular expression that a text or label has to match.
             per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
             **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
                 `[K, T]`; it is cut to the condition's `max_seconds`.
@@ -233,6 +238,7 @@ class Model:
             seed=seed,
             max_seconds=max_seconds,
             max_text_tokens=max_text_tokens,
+            text_rule=self._text_rule(card, answers, regex),
         )
 
     def run(
@@ -315,6 +321,17 @@ class Model:
                 f"It can do: {', '.join(self.tasks)}."
             )
         return self.tasks[name]
+
+    def _text_rule(self, task: Task, answers: Sequence[str] | None, regex: str | None) -> TextRule | None:
+        if answers is None and regex is None:
+            return None
+        if answers is not None and regex is not None:
+            raise GenerationError("answers and regex are two ways to say what a text may be. Give one of them.")
+        if not any(target.kind in ("text", "label") for target in task.targets):
+            what = "answers" if regex is None else "regex"
+            raise GenerationError(f"task '{task.name}' makes no text that {what} could apply to. Leave it out.")
+        tokenizer = self.tokenizers.text
+        return OneOf(answers, tokenizer) if answers is not None else Matching(str(regex), tokenizer)
 
     def _guidance(self, task: Task, given: float | None) -> float:
         """Return how strongly to guide: what was asked for, or the card's."""

@@ -30,6 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
 from unitok.generation.sampling import Filters, Sampling, filter_logits, sample
+from unitok.generation.text_rules import TextRule
 from unitok.model.lm import UnitokLM
 from unitok.model.refiner import masked_counts
 from unitok.pattern import Pattern
@@ -76,6 +77,8 @@ class GenerationRequest:
     """Replaces the card's limits on audio targets, in s."""
     max_text_tokens: int | None = None
     """Replaces the card's limit on text targets."""
+    text_rule: TextRule | None = None
+    """What text and label targets may say."""
 
     def __post_init__(self) -> None:
         """Check the limits.
@@ -194,7 +197,7 @@ class Engine:
         forced = [row.grammar.forced_id for row in rows]
         free = [i for i, token in enumerate(forced) if token is None]
         if free:
-            legal = torch.stack([self.legal.mask(rows[i].grammar.state) for i in free])
+            legal = torch.stack([self._legal(rows[i]) for i in free])
             logits = self.lm.slot0_logits(hidden[_with_shadows(rows, free)])
             positions[free, 0] = self._draw([rows[i] for i in free], logits, legal).cpu()
         for i, token in enumerate(forced):
@@ -209,6 +212,20 @@ class Engine:
                 positions[frames, : coarse.shape[1]] = coarse.cpu()
         for row, position in zip(rows, positions, strict=True):
             row.push(position)
+
+    def _legal(self, row: _Row) -> Tensor:
+        """Return a mask `[V]` of what a row may say next in slot 0."""
+        state, rule = row.grammar.state, row.request.text_rule
+        mask = self.legal.mask(state)
+        if rule is None or state.kind not in ("text", "label") or not state.content:
+            return mask
+        allowed = rule.allowed(self.vocabulary.tokens_to_text(row.grammar.contents))
+        tokens = self.vocabulary.text_to_tokens(list(allowed.ids))
+        if not tokens and not allowed.end:  # what it needs here cannot be spelled
+            row.grammar.hit_limit = True
+        if allowed.end or not tokens:
+            tokens.append(self.vocabulary.end_id(state.kind))
+        return mask & torch.zeros_like(mask).index_fill(0, torch.tensor(tokens, device=mask.device), True)
 
     def _fill_slots(self, rows: list[_Row], hidden: Tensor, positions: Tensor) -> None:
         """Draw the other slots of new positions `[B, K]` that the pattern fills, all from the same states."""

@@ -124,7 +124,17 @@ class GenerateDefaults:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-RESERVED_NAMES = ("task", "lang", "seed", "model", "out", "id", *(f.name for f in dataclasses.fields(GenerateDefaults)))
+RESERVED_NAMES = (
+    "task",
+    "lang",
+    "seed",
+    "model",
+    "out",
+    "id",
+    "answers",
+    "regex",
+    *(f.name for f in dataclasses.fields(GenerateDefaults)),
+)
 """Keywords of `Model.generate`, columns of a manifest and options of the command line."""
 
 
