@@ -123,8 +123,9 @@ def problems(**changes) -> list[str]:
         ),
         (
             {"generate": {"temprature": 1}},
-            "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: best_of, "
-            "codebook_temperatures, greedy, guidance, max_characters, max_seconds, max_seconds_per_character, "
+            "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: beams, best_of, "
+            "codebook_temperatures, greedy, guidance, length_penalty, max_characters, max_seconds, "
+            "max_seconds_per_character, "
             "max_text_tokens, min_p, refine_passes, repetition_threshold, repetition_window, temperature, top_k, "
             "top_p.",
         ),

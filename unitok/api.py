@@ -170,6 +170,8 @@ class Model:
         repetition_threshold: float | None = None,
         codebook_temperatures: Sequence[float] | None = None,
         refine_passes: int | None = None,
+        beams: int | None = None,
+        length_penalty: float | None = None,
         guidance: float | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
@@ -195,6 +197,8 @@ class Model:
             codebook_temperatures: Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last one
                 stands for all after it.
             refine_passes: Passes over the first codebook of masked refinement, in a model that has it.
+            beams: Of a task that makes one text: beam search over so many; 1 draws.
+            length_penalty: Texts of a beam search are compared by log-probability / length ** length_penalty.
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
@@ -222,6 +226,8 @@ class Model:
             "repetition_threshold": repetition_threshold,
             "codebook_temperatures": codebook_temperatures,
             "refine_passes": refine_passes,
+            "beams": beams,
+            "length_penalty": length_penalty,
         }
         encoded, spoken = self._encoded(card, conditions), self._lang(lang)
         prompt = self.builder.build(card, encoded, lang=spoken, targets=False)

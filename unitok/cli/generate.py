@@ -22,7 +22,7 @@ __all__ = ["add_arguments", "describe", "run", "write_targets"]
 
 logger = logging.getLogger("unitok")
 
-SAMPLING = ("temperature", "top_k", "top_p", "greedy", "min_p", "repetition_window", "codebook_temperatures")
+SAMPLING = ("temperature", "top_k", "top_p", "greedy", "min_p", "repetition_window", "codebook_temperatures", "beams")
 SETTINGS = ("lang", "seed", *SAMPLING, "guidance", "max_seconds", "max_text_tokens", "answers", "regex")
 
 
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--max-seconds", type=float, metavar="S", help="longest audio made")
     how.add_argument("--max-text-tokens", type=int, metavar="N", help="longest text made")
+    how.add_argument("--beams", type=int, metavar="N", help="beam search over N texts, for tasks that make one text")
     how.add_argument("--answers", nargs="+", metavar="TEXT", help="what the text made may be: one of these")
     how.add_argument("--regex", metavar="PATTERN", help="regular expression that the text made has to match")
     how.add_argument(

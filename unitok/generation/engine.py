@@ -17,6 +17,7 @@ Letters: B rows, S positions, K slots, Kc AR codebooks, T frames, D width, V ids
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unitok.errors import GenerationError
+from unitok.generation.beam import beam_search
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
 from unitok.generation.sampling import Filters, Sampling, filter_logits, sample
 from unitok.generation.text_rules import TextRule
@@ -88,7 +90,17 @@ class GenerationRequest:
         """
         if not 0 <= self.guidance < math.inf:
             raise GenerationError(f"guidance is {self.guidance}; it must be 0 or more: 1 is off, 1.5 to 3 are usual.")
-        self.plans()
+        plans = self.plans()
+        searched = [plan for plan in plans if self.sampling_of(plan.kind).beams > 1]
+        if searched and (len(plans) > 1 or plans[0].kind not in ("text", "label")):
+            made = ", then ".join(plan.kind for plan in plans)
+            raise GenerationError(f"task '{self.task.name}' makes {made}; beams are for one text. Leave them out.")
+        if searched and self.unguided is not None and self.guidance != 1:
+            raise GenerationError("beams and guidance do not go together. Leave one of them out.")
+
+    def sampling_of(self, kind: str) -> Sampling:
+        """Return the settings for targets of a kind."""
+        return self.per_kind.get(kind, self.sampling)
 
     def plans(self) -> list[TargetPlan]:
         """Return what to generate, in order."""
@@ -150,13 +162,30 @@ class Engine:
         if batch_size < 1:
             raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
         rows = [_Row(request, self.vocabulary, self.lm.pattern) for request in requests]
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
+        drawn = [row for row in rows if row.sampling.beams == 1]
+        for n_found, row in enumerate((row for row in rows if row.sampling.beams > 1), start=1):
+            self._search(row)
+            if on_step is not None:
+                on_step(Progress(n_found, len(rows), len(row.tokens)))
+        n_found = len(rows) - len(drawn)
+        for start in range(0, len(drawn), batch_size):
+            batch = drawn[start : start + batch_size]
             for n_positions, n_active in enumerate(self._continue(batch), start=1):
                 if on_step is not None:
-                    on_step(Progress(start + len(batch) - n_active, len(rows), n_positions))
+                    on_step(Progress(n_found + start + len(batch) - n_active, len(rows), n_positions))
             self._refine(batch)
         return [row.result() for row in rows]
+
+    def _search(self, row: _Row) -> None:
+        """Fill the one text target of a row by beam search."""
+        row.push_marker(self.vocabulary.start_id(row.grammar.plans[0].kind))
+        settings, prompt = row.sampling, torch.stack(row.tokens).to(self.device)
+        legal = functools.partial(self._legal, rule=row.request.text_rule)
+        ids, row.log_probability = beam_search(
+            self.lm, prompt, row.grammar, legal, settings.beams, settings.length_penalty
+        )
+        for id in ids:
+            row.push_marker(id)
 
     def _continue(self, rows: list[_Row]) -> Iterator[int]:
         """Run the autoregressive part of a batch; after each position yield how many rows are not done."""
@@ -197,7 +226,7 @@ class Engine:
         forced = [row.grammar.forced_id for row in rows]
         free = [i for i, token in enumerate(forced) if token is None]
         if free:
-            legal = torch.stack([self._legal(rows[i]) for i in free])
+            legal = torch.stack([self._legal(rows[i].grammar, rows[i].request.text_rule) for i in free])
             logits = self.lm.slot0_logits(hidden[_with_shadows(rows, free)])
             positions[free, 0] = self._draw([rows[i] for i in free], logits, legal).cpu()
         for i, token in enumerate(forced):
@@ -213,16 +242,16 @@ class Engine:
         for row, position in zip(rows, positions, strict=True):
             row.push(position)
 
-    def _legal(self, row: _Row) -> Tensor:
+    def _legal(self, grammar: Grammar, rule: TextRule | None) -> Tensor:
         """Return a mask `[V]` of what a row may say next in slot 0."""
-        state, rule = row.grammar.state, row.request.text_rule
+        state = grammar.state
         mask = self.legal.mask(state)
         if rule is None or state.kind not in ("text", "label") or not state.content:
             return mask
-        allowed = rule.allowed(self.vocabulary.tokens_to_text(row.grammar.contents))
+        allowed = rule.allowed(self.vocabulary.tokens_to_text(grammar.contents))
         tokens = self.vocabulary.text_to_tokens(list(allowed.ids))
         if not tokens and not allowed.end:  # what it needs here cannot be spelled
-            row.grammar.hit_limit = True
+            grammar.hit_limit = True
         if allowed.end or not tokens:
             tokens.append(self.vocabulary.end_id(state.kind))
         return mask & torch.zeros_like(mask).index_fill(0, torch.tensor(tokens, device=mask.device), True)
@@ -294,7 +323,7 @@ class Engine:
         valid_mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
         for level in range(n_coarse, K):
             masked = self.lm.config.refinement == "masked"
-            n_passes = [row.sampling_of(segment.kind).refine_passes for row, segment in targets]
+            n_passes = [row.request.sampling_of(segment.kind).refine_passes for row, segment in targets]
             n_passes = n_passes if masked and level == n_coarse else [1] * len(targets)
             unknown = valid_mask
             for i in range(max(n_passes)):
@@ -332,7 +361,7 @@ def _surest(
         asked = unknown[i].nonzero()[:, 0]
         if not len(asked):
             continue
-        temperature, top_k, top_p, min_p = row.sampling_of(segment.kind).filters(level)
+        temperature, top_k, top_p, min_p = row.request.sampling_of(segment.kind).filters(level)
         of_row = filter_logits(logits[i, asked], temperature, top_k, top_p, min_p)
         drawn = sample(of_row, [row.generator] * len(asked))
         codes[i, asked] = drawn
@@ -389,11 +418,7 @@ class _Row:
     @property
     def sampling(self) -> Sampling:
         """Settings for the target being generated."""
-        return self.sampling_of(self.grammar.plans[self.grammar.index].kind)
-
-    def sampling_of(self, kind: str) -> Sampling:
-        """Settings for targets of a kind."""
-        return self.request.per_kind.get(kind, self.request.sampling)
+        return self.request.sampling_of(self.grammar.plans[self.grammar.index].kind)
 
     def filters(self, codebook: int | None) -> Filters:
         """Return the settings by which one slot is drawn; None is slot 0."""

@@ -53,6 +53,11 @@ class Sampling:
     refine_passes: int = 16
     """Passes of a refiner with masked refinement over its first codebook; the others take one (arXiv:2305.09636)."""
 
+    beams: int = 1
+    """Of a task that makes one text: follow so many and take the likeliest (beam search); 1 draws."""
+    length_penalty: float = 1.0
+    """Texts of a beam search are compared by log-probability / length ** length_penalty."""
+
     def __post_init__(self) -> None:
         """Check types and ranges (settings come from manifests too).
 
@@ -67,6 +72,8 @@ class Sampling:
             ("repetition_window", int, "a whole number"),
             ("repetition_threshold", (int, float), "a number"),
             ("refine_passes", int, "a whole number"),
+            ("beams", int, "a whole number"),
+            ("length_penalty", (int, float), "a number"),
         ):
             value = getattr(self, name)
             if not isinstance(value, kind) or isinstance(value, bool):
@@ -83,6 +90,8 @@ class Sampling:
             raise GenerationError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (all ids).")
         if not 0 <= self.min_p <= 1:
             raise GenerationError(f"min_p is {self.min_p}; it must be 0 (all ids) to 1, for example 0.05.")
+        if self.beams < 1:
+            raise GenerationError(f"beams is {self.beams}; it must be 1 (no beam search) or more, for example 4.")
         if self.refine_passes < 1:
             raise GenerationError(f"refine_passes is {self.refine_passes}; it must be 1 or more, for example 16.")
         if self.repetition_window < 0:

@@ -112,6 +112,10 @@ class GenerateDefaults:
     """Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last stands for all after it."""
     refine_passes: int = 16
     """Passes over the first codebook of masked refinement, in a model that has it."""
+    beams: int = 1
+    """Beam search over so many texts, for tasks that make one text; 1 draws."""
+    length_penalty: float = 1.0
+    """Texts of a beam search are compared by log-probability / length ** length_penalty."""
     guidance: float = 1.0
     """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
     them to those with them, and beyond above 1; 1 is off."""
@@ -330,7 +334,7 @@ def _generate(part: CardReader) -> GenerateDefaults:
     for name in ("min_p", "repetition_threshold"):
         if settings[name] > 1.0:
             part.problem(name, f"is {settings[name]:g}, allowed: 0 to 1.")
-    for name in ("best_of", "refine_passes"):
+    for name in ("best_of", "refine_passes", "beams"):
         if settings[name] < 1:
             part.problem(name, "is 0, allowed: 1 or more.")
     return GenerateDefaults(**settings)
