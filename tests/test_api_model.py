@@ -10,7 +10,7 @@ import unitok
 from unitok.api import Model, load
 from unitok.audio import Audio
 from unitok.errors import AudioFormatError, DataError, GenerationError, VocabularyMismatchError
-from unitok.generation.sampling import Sampling
+from unitok.tasks import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_best_of_needs_text_audio_and_asr(model):
         ("asr", {"audio": 5}, AudioFormatError, r"got int, allowed: Audio, a path"),
         ("asr", {"audio": (torch.zeros(0), 16000)}, AudioFormatError, "0|no samples|empty"),
         ("asr", {"audio": (torch.zeros(301), 1)}, GenerationError, r"'audio' lasts 301 s, at most 300 s fit"),
-        ("tts", {"text": "a", "temperature": -1}, GenerationError, r"temperature is -1; it must be 0"),
+        ("tts", {"text": "a", "temperature": -1}, GenerationError, r"temperature is -1; it must be a number, 0"),
         ("tts", {"text": "a", "seed": "x"}, GenerationError, r"seed is 'x'; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "seed": -1}, GenerationError, r"seed is -1; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "max_seconds": 0}, GenerationError, r"max_seconds is 0; it must be a number above 0"),

@@ -146,7 +146,7 @@ def test_settings_reach_the_model(capsys, folder, tmp_path):
         (["--task", "tts", "--out", "x.wav"], "task 'tts' needs 'text' (text). It takes: text, voice, prompt."),
         (["--task", "asr", "--audio", "no.wav"], "audio file 'no.wav' does not exist."),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--lang", "xx"], "this vocabulary has no lang 'xx'."),
-        (["--task", "tts", "--text", "a", "--out", "x.wav", "--top-p", "7"], "top_p is 7.0; it must be above 0"),
+        (["--task", "tts", "--text", "a", "--out", "x.wav", "--top-p", "7"], "top_p is 7.0; it must be a number"),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--seed", "x"], "argument --seed: invalid int value: 'x'."),
         (["--task", "tts", "--text", "a", "--out", "x.wavv"], "cannot write 'x.wavv': its suffix is '.wavv'."),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--best-of", "0"], "best_of is 0; it must be 1 or more."),
@@ -231,3 +231,15 @@ def test_text_can_be_held_to_answers_or_to_an_expression(capsys, folder, wav):
     assert "Give one of them" in error
     tts = ("generate", "--task", "tts", "--text", "a", "--model", folder, "--out", "x.wav")
     assert "task 'tts' makes no text that regex could apply to" in run(capsys, *tts, "--regex", "a")[2]
+
+
+def test_every_setting_of_sampling_has_an_option():
+    import argparse
+    from dataclasses import fields
+
+    from unitok.cli import generate
+    from unitok.tasks import Sampling
+
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    assert {field.name for field in fields(Sampling)} <= set(vars(parser.parse_args([])))

@@ -9,9 +9,9 @@ from toy_sequences import toy_builder
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.generation.sampling import Sampling
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import OneOf
+from unitok.tasks import Sampling
 from unitok.tokenizers.bytes import ByteTokenizer
 
 BUILDER = toy_builder()
@@ -86,5 +86,5 @@ def test_beams_are_for_one_text_and_without_guidance():
     one = request(0)
     with pytest.raises(GenerationError, match="beams and guidance do not go together"):
         dataclasses.replace(one, sampling=Sampling(beams=2), guidance=2.0, unguided=one.prompt)
-    with pytest.raises(GenerationError, match="beams is 0; it must be 1"):
+    with pytest.raises(GenerationError, match="beams is 0; it must be a whole number, 1"):
         Sampling(beams=0)

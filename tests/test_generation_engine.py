@@ -11,10 +11,11 @@ from toy_sequences import FRAME_RATE_HZ, N_CODEBOOKS, semantic_task, toy_builder
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.generation.sampling import Sampling, filter_logits, sample
+from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.scoring import score_sequences
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence, collate
+from unitok.tasks import Sampling
 
 BUILDER = toy_builder()
 VOCABULARY = BUILDER.vocabulary

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from unitok.errors import GenerationError
-from unitok.generation.sampling import Sampling, filter_logits, sample
+from unitok.generation.sampling import filter_logits, sample
+from unitok.tasks import Sampling
 
 B, V = 3, 11
 
@@ -104,18 +105,18 @@ def test_an_id_of_probability_zero_is_never_drawn_at_the_edges(uniform, monkeypa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": -0.1}, r"temperature is -0\.1; it must be 0 \(greedy\) or more"),
+        ({"temperature": -0.1}, r"temperature is -0\.1; it must be a number, 0 \(greedy\) or more"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"temperature": "hot"}, "temperature is 'hot'; it must be a number"),
-        ({"top_k": -1}, "top_k is -1; it must be 0"),
+        ({"temperature": "hot"}, "temperature is 'hot'; it must be a number, 0"),
+        ({"top_k": -1}, "top_k is -1; it must be a whole number, 0"),
         ({"top_k": 1.5}, r"top_k is 1\.5; it must be a whole number"),
-        ({"top_p": 0.0}, r"top_p is 0\.0; it must be above 0 and at most 1"),
+        ({"top_p": 0.0}, r"top_p is 0\.0; it must be a number, more than 0, at most 1"),
         ({"top_p": 1.2}, r"top_p is 1\.2"),
-        ({"min_p": 1.5}, r"min_p is 1\.5; it must be 0 \(all ids\) to 1"),
-        ({"repetition_window": -1}, "repetition_window is -1; it must be 0"),
-        ({"repetition_threshold": 2}, "repetition_threshold is 2; it must be 0 to 1"),
+        ({"min_p": 1.5}, r"min_p is 1\.5; it must be a number from 0 \(all ids\) to 1"),
+        ({"repetition_window": -1}, "repetition_window is -1; it must be a whole number, 0"),
+        ({"repetition_threshold": 2}, "repetition_threshold is 2; it must be a number from 0 to 1"),
         ({"codebook_temperatures": 0.5}, r"codebook_temperatures is 0\.5; it must be a list"),
-        ({"codebook_temperatures": [0.5, -1]}, "temperature is -1; it must be 0"),
+        ({"codebook_temperatures": [0.5, -1]}, r"codebook_temperatures is \[0\.5, -1\]; it must be a list"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

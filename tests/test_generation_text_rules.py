@@ -10,9 +10,9 @@ from toy_sequences import toy_builder
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.generation.sampling import Sampling
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import Matching, OneOf
+from unitok.tasks import Sampling
 from unitok.testing import ToyTextTokenizer
 from unitok.tokenizers.bytes import ByteTokenizer
 

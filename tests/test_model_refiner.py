@@ -9,9 +9,9 @@ from toy_batches import VOCABULARY, K, codes, toy_batch, toy_lm
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.generation.sampling import Sampling
 from unitok.model.lm import _drawn_mask
 from unitok.model.refiner import masked_counts
+from unitok.tasks import Sampling
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 7, 100])
@@ -94,5 +94,5 @@ def test_passes_differ_and_the_coarse_codes_do_not(monkeypatch):
 
 
 def test_no_pass_is_refused():
-    with pytest.raises(GenerationError, match="refine_passes is 0; it must be 1 or more"):
+    with pytest.raises(GenerationError, match="refine_passes is 0; it must be a whole number, 1 or more"):
         Sampling(refine_passes=0)

@@ -10,13 +10,12 @@ from tiny_models import TASKS, pattern_lm, random_codes
 from toy_sequences import N_CODEBOOKS
 
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.generation.sampling import Sampling
 from unitok.generation.scoring import score_sequences
 from unitok.model.config import LMConfig, TransformerConfig
 from unitok.model.lm import UnitokLM
 from unitok.pattern import PATTERNS, Pattern
 from unitok.sequence import collate
-from unitok.tasks import SequenceBuilder
+from unitok.tasks import Sampling, SequenceBuilder
 
 SETTINGS = [
     *(dict(pattern=name) for name in PATTERNS),

@@ -129,9 +129,9 @@ def problems(**changes) -> list[str]:
             "max_text_tokens, min_p, refine_passes, repetition_threshold, repetition_window, temperature, top_k, "
             "top_p.",
         ),
-        ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: 1 or more."),
-        ({"generate": {"min_p": 2}}, "generate.min_p: is 2, allowed: 0 to 1."),
-        ({"generate": {"top_p": 1.5}}, "generate.top_p: is 1.5, allowed: more than 0, at most 1."),
+        ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: a whole number, 1 or more."),
+        ({"generate": {"min_p": 2}}, "generate.min_p: is 2.0, allowed: a number from 0 (all ids) to 1."),
+        ({"generate": {"top_p": 1.5}}, "generate.top_p: is 1.5, allowed: a number, more than 0, at most 1 (all ids)."),
         ({"generate": {"top_k": -1}}, "generate.top_k: is -1, allowed: 0 or more."),
         ({"metrics": "wer"}, "metrics: is 'wer', allowed: a list."),
         ({"codebook_weights": [1, -1]}, "codebook_weights[1]: is -1, allowed: 0 or more."),

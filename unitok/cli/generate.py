@@ -7,6 +7,7 @@ is reported there and the rest is written.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitok.cli.request import add_model_options, add_task_options, load_model, progress, values
 from unitok.errors import GenerationError
+from unitok.tasks import Sampling
 
 if TYPE_CHECKING:
     from unitok.api import Generation, Model
@@ -22,8 +24,8 @@ __all__ = ["add_arguments", "describe", "run", "write_targets"]
 
 logger = logging.getLogger("unitok")
 
-SAMPLING = ("temperature", "top_k", "top_p", "greedy", "min_p", "repetition_window", "codebook_temperatures", "beams")
-SETTINGS = ("lang", "seed", *SAMPLING, "guidance", "max_seconds", "max_text_tokens", "answers", "regex")
+LIMITS = ("max_seconds", "max_text_tokens", "answers", "regex")
+SETTINGS = ("lang", "seed", *(field.name for field in dataclasses.fields(Sampling)), "guidance", *LIMITS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repetition-window",
         type=int,
         metavar="N",
-        help="leave loops: draw a code anew that fills a tenth of the last N positions (VALL-E 2: 10); 0 is off",
+        help="leave loops: draw a code anew that fills too much of the last N positions (VALL-E 2: 10); 0 is off",
+    )
+    how.add_argument(
+        "--repetition-threshold", type=float, metavar="X", help="how much of them is too much (usually 0.1)"
     )
     how.add_argument(
         "--codebook-temperatures",
@@ -60,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--max-seconds", type=float, metavar="S", help="longest audio made")
     how.add_argument("--max-text-tokens", type=int, metavar="N", help="longest text made")
     how.add_argument("--beams", type=int, metavar="N", help="beam search over N texts, for tasks that make one text")
+    how.add_argument(
+        "--length-penalty",
+        type=float,
+        metavar="X",
+        help="of beams: 0 prefers short texts, 1 the likeliest by the token",
+    )
+    how.add_argument("--refine-passes", type=int, metavar="N", help="passes of a model with masked refinement")
     how.add_argument("--answers", nargs="+", metavar="TEXT", help="what the text made may be: one of these")
     how.add_argument("--regex", metavar="PATTERN", help="regular expression that the text made has to match")
     how.add_argument(

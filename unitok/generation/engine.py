@@ -31,13 +31,14 @@ from torch.nn.utils.rnn import pad_sequence
 from unitok.errors import GenerationError
 from unitok.generation.beam import beam_search
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
-from unitok.generation.sampling import Filters, Sampling, filter_logits, sample
+from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
 from unitok.model.lm import UnitokLM
 from unitok.model.refiner import masked_counts
 from unitok.pattern import Pattern
 from unitok.sequence import Segment, TokenSequence
 from unitok.tasks import Task
+from unitok.tasks.settings import Filters, Sampling
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Progress"]

@@ -10,8 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from unitok.errors import GenerationError, suggest
-from unitok.generation.sampling import Sampling
-from unitok.tasks import Task
+from unitok.tasks import Sampling, Task
 from unitok.vocabulary import KINDS
 
 __all__ = ["candidates", "check_conditions", "sampling", "sampling_per_kind"]

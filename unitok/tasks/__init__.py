@@ -1,18 +1,19 @@
 """Tasks: what a card under `tasks/` means.
 
-`task.py` reads cards (no torch), `builder.py` lays values out as token sequences.
+`task.py` reads cards and `settings.py` their settings of generation (no torch), `builder.py` lays values out as tokens.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitok.tasks.task import FIELD_KINDS, SOURCES, Field, GenerateDefaults, Task, list_tasks
+from unitok.tasks.settings import GenerateDefaults, Sampling
+from unitok.tasks.task import FIELD_KINDS, SOURCES, Field, Task, list_tasks
 
 if TYPE_CHECKING:
     from unitok.tasks.builder import SequenceBuilder
 
-__all__ = ["FIELD_KINDS", "SOURCES", "Field", "GenerateDefaults", "SequenceBuilder", "Task", "list_tasks"]
+__all__ = ["FIELD_KINDS", "SOURCES", "Field", "GenerateDefaults", "Sampling", "SequenceBuilder", "Task", "list_tasks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 
 from unitok.cards import SUFFIXES, CardReader, find_card, list_cards, read_card
 from unitok.errors import DataError, suggest
+from unitok.tasks.settings import GenerateDefaults, out_of_range
 
-__all__ = ["FIELD_KINDS", "SOURCES", "Field", "FieldKind", "GenerateDefaults", "Source", "Task", "list_tasks"]
+__all__ = ["FIELD_KINDS", "SOURCES", "Field", "FieldKind", "Source", "Task", "list_tasks"]
 
 FieldKind = Literal["text", "label", "audio", "semantic"]
 """What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens."""
@@ -80,52 +81,6 @@ class Field:
         if self.loss_weight != 1.0:
             entry["loss_weight"] = self.loss_weight
         return entry
-
-
-@dataclass(frozen=True)
-class GenerateDefaults:
-    """How a task generates unless the caller says otherwise (card key `generate`)."""
-
-    temperature: float = 0.8
-    """Divides the logits; lower is safer, higher more varied."""
-    top_k: int = 50
-    """Draw from the k likeliest ids; 0 means all."""
-    top_p: float = 1.0
-    """Draw from the likeliest ids that together have this probability."""
-    max_seconds_per_character: float | None = None
-    """Longest audio for each character of the text, in s."""
-    max_seconds: float | None = None
-    """Longest audio, in s."""
-    max_characters: int | None = None
-    """Longest text accepted, in characters."""
-    max_text_tokens: int | None = None
-    """Longest text generated, in text tokens."""
-    greedy: bool = False
-    """Take the likeliest id at every step."""
-    min_p: float = 0.0
-    """Draw from ids at least this likely, relative to the likeliest; 0 means all."""
-    repetition_window: int = 0
-    """Draw an id of audio anew if it fills more than `repetition_threshold` of so many positions before; 0 is off."""
-    repetition_threshold: float = 0.1
-    """Share of the window that an id may fill."""
-    codebook_temperatures: tuple[float, ...] = ()
-    """Temperatures of codebooks 0, 1, … of audio in place of `temperature`; the last stands for all after it."""
-    refine_passes: int = 16
-    """Passes over the first codebook of masked refinement, in a model that has it."""
-    beams: int = 1
-    """Beam search over so many texts, for tasks that make one text; 1 draws."""
-    length_penalty: float = 1.0
-    """Texts of a beam search are compared by log-probability / length ** length_penalty."""
-    guidance: float = 1.0
-    """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
-    them to those with them, and beyond above 1; 1 is off."""
-    best_of: int = 1
-    """Make so many and keep the one whose text the task `checked_by` finds likeliest; for tasks from text to audio."""
-
-    def to_card(self) -> dict[str, Any]:
-        """Return the settings as a card has them."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None and value != ()}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 RESERVED_NAMES = (
@@ -329,14 +284,9 @@ def _generate(part: CardReader) -> GenerateDefaults:
             continue
         kind = next(kind for word, kind in _KINDS.items() if str(setting.type).startswith(word))
         settings[setting.name] = part.take(setting.name, kind, setting.default, minimum=None if kind is bool else 0)
-    if not 0.0 < settings["top_p"] <= 1.0:
-        part.problem("top_p", f"is {settings['top_p']:g}, allowed: more than 0, at most 1.")
-    for name in ("min_p", "repetition_threshold"):
-        if settings[name] > 1.0:
-            part.problem(name, f"is {settings[name]:g}, allowed: 0 to 1.")
-    for name in ("best_of", "refine_passes", "beams"):
-        if settings[name] < 1:
-            part.problem(name, "is 0, allowed: 1 or more.")
+    for name, wanted in list(out_of_range(settings)):
+        part.problem(name, f"is {settings[name]}, allowed: {wanted}.")
+        settings.pop(name)
     return GenerateDefaults(**settings)
 
 
