@@ -202,7 +202,7 @@ class Model:
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
-            answers: What a text or label may be; the likeliest of them is generated.
+            answers: What a text or label may be; ids are drawn from those that lead to one of them.
             regex: Regular expression that a text or label has to match.
             per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
             **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
