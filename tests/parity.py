@@ -50,15 +50,6 @@ def copy_transformer(theirs: nn.Module, ours: Transformer) -> None:
 
 
 @torch.no_grad()
-def copy_causal_lm(theirs: nn.Module, ours: UnitokLM, vocabulary: Vocabulary) -> None:
-    """Copy a text LLM: its ids become the text block."""
-    copy_transformer(theirs.model, ours.transformer)
-    text = vocabulary.ids_of("text")
-    ours.embedding.weight[text] = theirs.model.embed_tokens.weight
-    ours.head.weight[torch.searchsorted(ours.slot0_ids, text)] = theirs.lm_head.weight
-
-
-@torch.no_grad()
 def copy_csm(theirs: nn.Module, ours: UnitokLM, vocabulary: Vocabulary) -> None:
     """Copy CSM: backbone -> global stage, depth decoder -> local stage, its head -> head of codebook 0."""
     assert ours.local is not None

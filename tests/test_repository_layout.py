@@ -14,9 +14,9 @@ MAX_LINES = 600
 
 # Left to right as in docs/design.md: a part imports only from its own level and from lower ones.
 LEVELS = (
-    {"errors", "cards", "audio", "vocabulary", "pattern", "sequence", "plotting", "tasks", "tokenizers"},
+    {"errors", "folders", "cards", "audio", "vocabulary", "pattern", "sequence", "plotting", "tasks", "tokenizers"},
     {"model"},
-    {"checkpoint", "generation", "api"},
+    {"checkpoint", "generation", "api", "convert"},
     {"data", "training", "evaluation", "cli", "__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

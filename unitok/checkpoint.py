@@ -14,7 +14,6 @@ Importing this module imports no torch, so that the command line can look into a
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitok.cards import read_card
 from unitok.errors import CardError, CheckpointError, UnitokError, VocabularyMismatchError, suggest
+from unitok.folders import written_whole
 from unitok.tasks import Task
 
 if TYPE_CHECKING:
@@ -134,14 +134,8 @@ def save_checkpoint(
         raise VocabularyMismatchError(
             f"the model embeds {rows} ids, its vocabulary has {size}: they do not belong together."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        partial.chmod(0o755)  # mkdtemp makes it private
+    with written_whole(folder) as partial:
         _write(partial, checkpoint, dtype, readme)
-        _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -219,17 +213,6 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
         card = yaml.safe_dump(task.to_card(), sort_keys=False, allow_unicode=True)
         (folder / TASKS / f"{task.name}.yaml").write_text(card, encoding="utf-8")
     (folder / README).write_text(readme or _model_card(checkpoint), encoding="utf-8")
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Put the finished folder in place; where an older one is in the way, it is moved aside first."""
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(aside / folder.name)
-    partial.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _save_weights(folder: Path, lm: UnitokLM, dtype: str) -> None:

@@ -56,6 +56,8 @@ COMMANDS: dict[str, Command] = {
     "synth": Command("synth", "make a procedural corpus: speech, translations, sounds"),
     "leakage": Command("leakage", "fail if held-out data is trained on"),
     "train-tokenizer": Command("train_tokenizer", "learn a SentencePiece vocabulary from texts"),
+    "init": Command("init", "begin a model with the weights and the tokenizer of a text model"),
+    "export": Command("export", "write the text part of a model in transformers' format"),
     "fit": Command("fit", "train: unitok fit --config FILE.yaml", raw=True),
     "validate": Command("fit", "measure the validation loss of a checkpoint", raw=True),
     "test": Command("fit", "measure the test loss of a checkpoint", raw=True),

@@ -98,12 +98,13 @@ class UnitokLM(nn.Module):
         return F.linear(embeds, self.slot_projection.weight[:, slot * width : (slot + 1) * width])
 
     @torch.no_grad()
-    def place_codes(self, vectors: Sequence[Tensor], vocabulary: Vocabulary) -> None:
+    def place_codes(self, vectors: Sequence[Tensor], vocabulary: Vocabulary, std: float = INIT_STD) -> None:
         """Begin with embeddings of codes that lie as the codec's own vectors do: alike where codes sound alike.
 
         Args:
             vectors: Of each codebook, K times `[Vk, width]`; a random rotation takes them from their width to D.
             vocabulary: Where the codes are.
+            std: How far embeddings of other ids spread: a frame, the sum of K, spreads as far as K of them.
 
         Raises:
             ValueError: If they are not of as many codebooks as the model has.
@@ -117,7 +118,7 @@ class UnitokLM(nn.Module):
         # A frame, the sum of K embeddings, keeps the size it has with those that `initialize` draws.
         size = torch.stack([codebook.square().mean() for codebook in placed]).sum().sqrt()
         for k, codebook in enumerate(placed):
-            weight[vocabulary.ids_of(f"audio.{k}")] = (codebook * INIT_STD * math.sqrt(len(placed)) / size).to(weight)
+            weight[vocabulary.ids_of(f"audio.{k}")] = (codebook * std * math.sqrt(len(placed)) / size).to(weight)
 
     def coarse(self, tokens: Tensor, frame_mask: Tensor) -> Tensor:
         """Return tokens `[B, S, K]` as the global stage takes them: target frames keep codebooks below Kc only."""

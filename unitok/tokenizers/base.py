@@ -8,8 +8,6 @@ B batch, C channels, N samples, T codec frames, K codebooks.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runt
 
 from unitok.cards import find_card, read_card
 from unitok.errors import CardError, TokenizerError, suggest
+from unitok.folders import written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,6 +169,7 @@ _KINDS: dict[str, Kind] = {
     "bytes": Kind("text", "unitok.tokenizers.bytes:ByteTokenizer"),
     "dac": Kind("audio", "unitok.tokenizers.dac:DacTokenizer"),
     "encodec": Kind("audio", "unitok.tokenizers.encodec:EncodecTokenizer"),
+    "huggingface": Kind("text", "unitok.tokenizers.huggingface:HuggingFaceTokenizer"),
     "sentencepiece": Kind("text", "unitok.tokenizers.sentencepiece:SentencePieceTokenizer"),
     "toy_audio": Kind("audio", "unitok.testing:ToyAudioTokenizer"),
     "toy_text": Kind("text", "unitok.testing:ToyTextTokenizer"),
@@ -267,19 +267,9 @@ def save_tokenizer(tokenizer: AudioTokenizer | TextTokenizer, folder: str | Path
 
     The folder appears whole or not at all; one that is there is replaced.
     """
-    folder = Path(folder)
-    partial, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{suffix}") for suffix in ("tmp", "old"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.mkdir()
+    with written_whole(folder) as partial:
         tokenizer.save(partial)
-        if folder.exists():
-            folder.replace(old)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    return folder
+    return Path(folder)
 
 
 def check_text(text: str) -> str:

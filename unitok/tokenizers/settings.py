@@ -21,6 +21,7 @@ __all__ = [
     "DacSettings",
     "EncodecModelSettings",
     "EncodecSettings",
+    "HuggingFaceSettings",
     "SentencePieceSettings",
     "Settings",
 ]
@@ -298,6 +299,22 @@ class SentencePieceSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HuggingFaceSettings(Settings):
+    """A card with `kind: huggingface`."""
+
+    model: str | None = None
+    """A `tokenizer.json`."""
+    size: int | None = None
+    """Number of ids, where the model has more of them than its tokenizer."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of such a card."""
+        values = {"model": reader.take("model", str), "size": reader.take("size", int, minimum=1)}
+        return {**Settings.read(reader), **values}
+
+
+@dataclass(frozen=True, kw_only=True)
 class BytesSettings(Settings):
     """A card with `kind: bytes`."""
 
@@ -306,6 +323,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "bytes": BytesSettings,
     "dac": DacSettings,
     "encodec": EncodecSettings,
+    "huggingface": HuggingFaceSettings,
     "sentencepiece": SentencePieceSettings,
 }
 

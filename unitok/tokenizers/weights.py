@@ -20,6 +20,7 @@ from unitok.errors import MissingDependencyError, MissingWeightsError, Tokenizer
 __all__ = [
     "WEIGHTS_FILE",
     "check_download_allowed",
+    "downloads_allowed",
     "fill",
     "fingerprint",
     "missing_official",
@@ -96,13 +97,18 @@ def fingerprint(kind: str, settings: Mapping[str, Any], state: Mapping[str, Tens
     return f"{kind}-{digest.hexdigest()[:16]}"
 
 
+def downloads_allowed() -> bool:
+    """Say whether anything may be fetched: not where `UNITOK_OFFLINE` is set."""
+    return os.environ.get(OFFLINE_VARIABLE, "") in ("", "0")
+
+
 def check_download_allowed(name: str, file: Path, url: str) -> None:
     """Stop before a download where `UNITOK_OFFLINE` is set and the file is absent.
 
     Raises:
         MissingWeightsError: If so.
     """
-    if not file.is_file() and os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
+    if not file.is_file() and not downloads_allowed():
         raise missing_official(name, file, url, f"{OFFLINE_VARIABLE} is set")
 
 

@@ -1,0 +1,31 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["written_whole"]
+
+
+@contextmanager
+def written_whole(folder: str | Path) -> Iterator[Path]:
+    """Lend an empty folder that takes the place of `folder` at the end, and leaves no trace after an error.
+
+    What was at `folder` before is moved aside first and removed last, so that one of the two is always there.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        partial = scratch / "new"
+        partial.mkdir()  # not the folder that mkdtemp makes: that one is private
+        yield partial
+        if folder.exists():
+            folder.rename(scratch / "old")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
