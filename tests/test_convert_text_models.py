@@ -196,7 +196,10 @@ def test_the_commands(tmp_path, capsys):
     assert "its licence: apache-2.0" in said
     assert "flatten" in said
     assert load_checkpoint(tmp_path / "ours").vocabulary.n_codebooks == 2
-    assert main(["export", "--model", str(tmp_path / "ours"), "--out", str(tmp_path / "back")]) == 0
+    assert (
+        main(["export", "--model", str(tmp_path / "ours"), "--to", "transformers", "--out", str(tmp_path / "back")])
+        == 0
+    )
     assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").config.vocab_size == VOCAB
     (tmp_path / "settings.yaml").write_text("ar_codebooks: 9\n")
     assert main([*begin, "--settings", str(tmp_path / "settings.yaml"), "--out", str(tmp_path / "no")]) == 2

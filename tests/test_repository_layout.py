@@ -16,7 +16,7 @@ MAX_LINES = 600
 LEVELS = (
     {"errors", "folders", "cards", "audio", "vocabulary", "pattern", "sequence", "plotting", "tasks", "tokenizers"},
     {"model"},
-    {"checkpoint", "generation", "api", "convert"},
+    {"checkpoint", "adapters", "generation", "api", "convert"},
     {"data", "training", "evaluation", "cli", "__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -50,7 +50,7 @@ def test_a_config_is_found_by_its_name_from_any_folder(tmp_path, capsys, monkeyp
         assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "unitok.training.lm_module.LMModule"
 
 
-OVERLAYS = [name for name in list_cards("configs") if name.startswith("patterns/")]
+OVERLAYS = [name for name in list_cards("configs") if name.startswith(("patterns/", "adapter"))]
 
 
 @pytest.mark.parametrize("name", [name for name in list_cards("configs") if name not in OVERLAYS])
@@ -59,7 +59,7 @@ def test_every_shipped_config_is_understood(name, capsys):
     assert "class_path" in yaml.safe_load(capsys.readouterr().out)["model"]
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("patterns/")])
 def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards, tmp_path):
     assert main(arguments("fit", shards, tmp_path, "--config", name, "--trainer.val_check_interval=6")) == 0
     model = load_checkpoint(tmp_path / "model")
@@ -69,6 +69,21 @@ def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards,
     out = ["--out", str(tmp_path / "x.wav")]
     assert main(["generate", "--model", str(tmp_path / "model"), "--task", "tts", "--text", "one", *out]) == 0
     assert soundfile.info(tmp_path / "x.wav").duration > 0
+
+
+def test_an_adapter_laid_over_a_config_trains_and_exports(shards, tmp_path):
+    assert main(arguments("fit", shards, tmp_path / "base")) == 0
+    # No settings of the model itself here, which are the base's.
+    where = [
+        f"--data.init_args.train={shards}",
+        f"--trainer.default_root_dir={tmp_path}",
+        "--trainer.val_check_interval=3",
+    ]
+    begin = ["--config", "adapter", f"--model.init_args.init_from={tmp_path}/base/model"]
+    fit = ["fit", "--config", str(CONFIG), *where, "--data.init_args.epoch_size=null", *begin]
+    assert main([*fit, "--trainer.max_steps=4"]) == 0
+    assert (tmp_path / "model" / "adapter.yaml").is_file()
+    assert load_checkpoint(tmp_path / "model").notes["steps"] == 4
 
 
 def test_a_stopped_run_is_taken_up_by_ckpt_path_and_ends_as_one_that_was_not(shards, tmp_path):

@@ -32,10 +32,19 @@ if TYPE_CHECKING:
     from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
     from unitok.vocabulary import Vocabulary
 
-__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "read_tasks", "save_checkpoint", "shipped_checkpoints"]
+__all__ = [
+    "Checkpoint",
+    "find_checkpoint",
+    "load_checkpoint",
+    "read_tasks",
+    "save_checkpoint",
+    "shipped_checkpoints",
+    "write_tasks",
+]
 
 FORMAT = 1
 CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.safetensors", "README.md"
+ADAPTER = "adapter.yaml"
 TEXT, AUDIO, TASKS = "tokenizers/text", "tokenizers/audio", "tasks"
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
 REMEDY = "copy or export the checkpoint again"
@@ -83,7 +92,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
             f"there is no checkpoint '{name_or_path}'.{suggest(str(name_or_path), shipped)} Give a checkpoint folder, "
             f"or one of those that come with unitok: {', '.join(shipped) or 'none in this installation'}."
         )
-    if not (folder / CONFIG).is_file():
+    if not (folder / CONFIG).is_file() and not (folder / ADAPTER).is_file():
         raise CheckpointError(f"'{folder}' is no checkpoint folder: it has no {CONFIG}.")
     return folder
 
@@ -104,6 +113,16 @@ def read_tasks(folder: str | Path) -> dict[str, Task]:
     except CardError as error:
         raise CheckpointError(str(error)) from error
     return {task.name: task for task in tasks}
+
+
+def write_tasks(folder: Path, tasks: Mapping[str, Task]) -> None:
+    """Write the cards that `read_tasks` reads."""
+    import yaml
+
+    folder.mkdir()
+    for task in tasks.values():
+        card = yaml.safe_dump(task.to_card(), sort_keys=False, allow_unicode=True)
+        (folder / f"{task.name}.yaml").write_text(card, encoding="utf-8")
 
 
 def save_checkpoint(
@@ -140,7 +159,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint folder; weights become float32 whatever they are stored as.
+    """Read a checkpoint folder, or an adapter folder and the model it belongs to; weights become float32.
 
     Args:
         name_or_path: A folder, or the name of a checkpoint that comes with unitok.
@@ -154,6 +173,10 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
     from unitok.vocabulary import Vocabulary
 
     folder = find_checkpoint(name_or_path)
+    if (folder / ADAPTER).is_file():
+        from unitok.adapters import load_adapter
+
+        return load_adapter(folder, device)
     for name in REQUIRED:
         if not (folder / name).exists():
             raise CheckpointError(f"{folder / name} is missing. The checkpoint is incomplete: {REMEDY}.")
@@ -208,10 +231,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     _save_weights(folder, checkpoint.lm, dtype)
     for part, tokenizer in tokenizers.items():
         save_tokenizer(tokenizer, folder / "tokenizers" / part)
-    (folder / TASKS).mkdir()
-    for task in checkpoint.tasks.values():
-        card = yaml.safe_dump(task.to_card(), sort_keys=False, allow_unicode=True)
-        (folder / TASKS / f"{task.name}.yaml").write_text(card, encoding="utf-8")
+    write_tasks(folder / TASKS, checkpoint.tasks)
     (folder / README).write_text(readme or _model_card(checkpoint), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""`unitok export`: the text part of a model as a text model of transformers."""
+"""`unitok export`: a model in one piece, or its text part as a text model of transformers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from pathlib import Path
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
-EXAMPLE = "unitok export --model out/run --out text_model"
+EXAMPLE = "unitok export --model out/adapter --to unitok --out merged"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--model", required=True, metavar="MODEL", help="checkpoint: a name or a folder")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="checkpoint or adapter: a name or a folder")
+    parser.add_argument(
+        "--to",
+        choices=("unitok", "transformers"),
+        default="unitok",
+        help="unitok: a checkpoint, an adapter merged into its model (default); transformers: the text part only",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--dtype",
@@ -26,10 +32,13 @@ def run(args: argparse.Namespace) -> int:
     """Write the folder."""
     import torch
 
-    from unitok.checkpoint import load_checkpoint
+    from unitok.checkpoint import load_checkpoint, save_checkpoint
     from unitok.convert.text_models import export_text_model
 
     checkpoint = load_checkpoint(args.model)
-    folder = export_text_model(checkpoint, args.out, getattr(torch, args.dtype))
-    print(f"{folder}: transformers.AutoModelForCausalLM.from_pretrained('{folder}') loads it.")
+    if args.to == "unitok":
+        print(f"{save_checkpoint(args.out, checkpoint, dtype=args.dtype)}: unitok.load('{args.out}') loads it.")
+    else:
+        folder = export_text_model(checkpoint, args.out, getattr(torch, args.dtype))
+        print(f"{folder}: transformers.AutoModelForCausalLM.from_pretrained('{folder}') loads it.")
     return 0

@@ -57,7 +57,7 @@ COMMANDS: dict[str, Command] = {
     "leakage": Command("leakage", "fail if held-out data is trained on"),
     "train-tokenizer": Command("train_tokenizer", "learn a SentencePiece vocabulary from texts"),
     "init": Command("init", "begin a model with the weights and the tokenizer of a text model"),
-    "export": Command("export", "write the text part of a model in transformers' format"),
+    "export": Command("export", "write a model in one piece, or its text part for transformers"),
     "fit": Command("fit", "train: unitok fit --config FILE.yaml", raw=True),
     "validate": Command("fit", "measure the validation loss of a checkpoint", raw=True),
     "test": Command("fit", "measure the test loss of a checkpoint", raw=True),

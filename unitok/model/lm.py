@@ -120,6 +120,26 @@ class UnitokLM(nn.Module):
         for k, codebook in enumerate(placed):
             weight[vocabulary.ids_of(f"audio.{k}")] = (codebook * std * math.sqrt(len(placed)) / size).to(weight)
 
+    def recompute_activations(self, on: bool = True) -> None:
+        """In training, compute the insides of all blocks again in the backward pass: less memory, more time."""
+        for module in self.modules():
+            if isinstance(module, Transformer):
+                module.recompute_activations = on
+
+    @torch.no_grad()
+    def grown(self, vocabulary: Vocabulary) -> UnitokLM:
+        """Return this model for a vocabulary that was grown from its own; itself, if nothing was added.
+
+        Old ids keep their weights, since new ones come after them.
+        """
+        if vocabulary.size == len(self.embedding.weight):
+            return self
+        new = UnitokLM(self.config, vocabulary)
+        target = new.state_dict()
+        for name, tensor in self.state_dict().items():
+            target[name][tuple(slice(size) for size in tensor.shape)] = tensor
+        return new
+
     def coarse(self, tokens: Tensor, frame_mask: Tensor) -> Tensor:
         """Return tokens `[B, S, K]` as the global stage takes them: target frames keep codebooks below Kc only."""
         fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.n_coarse

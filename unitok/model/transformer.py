@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unitok.model.attention import Attention, RMSNorm
 from unitok.model.cache import StaticCache
@@ -72,6 +73,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
         self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
+        self.recompute_activations = False
+        """In training, compute the insides of blocks again in the backward pass instead of keeping them."""
         initialize(self)
         for name, weight in self.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):  # added to the residual stream 2 n_layers times
@@ -103,8 +106,12 @@ class Transformer(nn.Module):
             positions = torch.arange(x.shape[1], device=x.device)[None]
         rope = rope_angles(positions, self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
         x = self.dropout(x)
+        recompute = self.recompute_activations and self.training and cache is None
         for block in self.blocks:
-            x = block(x, rope, attn_mask, is_causal, cache, positions)
+            if recompute:
+                x = checkpoint(block, x, rope, attn_mask, is_causal, use_reentrant=False)
+            else:
+                x = block(x, rope, attn_mask, is_causal, cache, positions)
         return self.norm(x)
 
     def new_cache(self, batch_size: int, max_positions: int) -> StaticCache:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from unitok.adapters import Base, begin_adapter, save_adapter
 from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unitok.errors import CheckpointError, UnitokError, suggest
+from unitok.model.adapter import Adapter
 from unitok.model.alignment import AlignmentPrior, attention_bias
 from unitok.model.config import LMConfig
 from unitok.model.lm import UnitokLM
@@ -54,6 +56,8 @@ class LMModule(L.LightningModule):
         optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
         schedule: ScheduleConfig = DEFAULT_SCHEDULE,
         alignment_prior: AlignmentPrior | None = None,
+        adapter: Adapter | None = None,
+        recompute_activations: bool = False,
         ema_decay: float = 0.0,
         store_as: Literal["float32", "bfloat16", "float16"] = "float32",
         model_card: Path | None = None,
@@ -76,6 +80,10 @@ class LMModule(L.LightningModule):
             schedule: How the learning rate goes.
             alignment_prior: Show in the first steps where in its conditions a target is (cards say which run alongside
                 it: `aligned`), which teaches to read long before the loss alone does; None: never.
+            adapter: With `init_from`: train only this, low-rank matrices and chosen weights, and export it as a small
+                folder that belongs to the checkpoint; None: train everything.
+            recompute_activations: Compute the insides of Transformer blocks again in the backward pass instead of
+                keeping them: less memory for more time.
             ema_decay: Decay of a moving average of the weights, such as 0.999, used in validation and export; 0: none.
             store_as: Type of the weights in the exported folder; they are trained in float32 whatever it is.
             model_card: Markdown file that becomes the README.md of the exported folder; None: what the parts tell.
@@ -96,11 +104,18 @@ class LMModule(L.LightningModule):
                 "audio_tokenizer": audio_tokenizer,
                 "n_codebooks": n_codebooks,
             }
-            parts = _continued(Path(init_from), settings, tasks or [], langs or [])
+            _check_not_set(settings, init_from)
+            base = load_checkpoint(init_from)
+            self._adapter = (adapter, Base.of(init_from, base)) if adapter else None
+            parts = _continued(base, tasks or [], langs or [], adapter)
+        elif adapter is not None:
+            raise UnitokError("model.init_args: adapter needs init_from: an adapter belongs to a trained model.")
         else:
+            self._adapter = None
             parts = _begun(lm, text_tokenizer, audio_tokenizer, tasks or [], langs or [], n_codebooks)
             if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
                 parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
+        parts.lm.recompute_activations(recompute_activations)
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
         self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
@@ -227,13 +242,16 @@ class LMModule(L.LightningModule):
                 self._average.swap()
 
     def export(self, folder: str | Path) -> None:
-        """Write a checkpoint folder that `unitok.load` reads."""
+        """Write a checkpoint folder, or an adapter's, that `unitok.load` reads."""
         with self.averaged_weights() as lm:
             tokenizers = {"text_tokenizer": self.text_tokenizer, "audio_tokenizer": self.audio_tokenizer}
             name, notes = Path(folder).name, {"steps": self.global_step}
             parts = Checkpoint(lm, self.vocabulary, **tokenizers, tasks=self.tasks, name=name, notes=notes)
             readme = self._model_card.read_text(encoding="utf-8") if self._model_card else None
-            save_checkpoint(folder, parts, dtype=self._store_as, readme=readme)
+            if self._adapter:
+                save_adapter(folder, parts, *self._adapter, readme=readme)
+            else:
+                save_checkpoint(folder, parts, dtype=self._store_as, readme=readme)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the vocabulary's hash and the averaged weights."""
@@ -306,22 +324,21 @@ def _begun(
     return Checkpoint(UnitokLM(config, vocabulary), vocabulary, text_tokenizer, audio_tokenizer, cards)
 
 
-def _continued(folder: Path, settings: dict[str, Any], tasks: list[str], langs: list[str]) -> Checkpoint:
-    """Return the parts of a checkpoint, grown by tasks and languages; ids and weights that were there stay."""
+def _check_not_set(settings: Mapping[str, Any], folder: str) -> None:
     fixed = [name for name, value in settings.items() if value is not None]
     if fixed:
         raise UnitokError(
             f"model.init_args: {', '.join(fixed)} cannot be set with init_from, which takes them from {folder}. "
             "Remove one or the other."
         )
-    checkpoint = load_checkpoint(folder)
+
+
+def _continued(base: Checkpoint, tasks: list[str], langs: list[str], adapter: Adapter | None) -> Checkpoint:
+    """Return the parts of a checkpoint, grown by tasks and languages; ids and weights that were there stay."""
     cards = {task.name: task for task in map(Task.load, tasks)}
-    vocabulary = checkpoint.vocabulary.grow(tasks=list(cards), langs=langs)
-    lm = checkpoint.lm
-    if vocabulary != checkpoint.vocabulary:
-        lm = UnitokLM(lm.config, vocabulary)
-        _copy_weights(checkpoint.lm, lm)
-    return replace(checkpoint, lm=lm.train(), vocabulary=vocabulary, tasks={**checkpoint.tasks, **cards})
+    vocabulary = base.vocabulary.grow(tasks=list(cards), langs=langs)
+    lm = begin_adapter(base, vocabulary, adapter) if adapter else base.lm.grown(vocabulary)
+    return replace(base, lm=lm.train(), vocabulary=vocabulary, tasks={**base.tasks, **cards})
 
 
 def _with_defaults(tasks: Mapping[str, Task], generate: dict[str, dict[str, Any]]) -> dict[str, Task]:
@@ -332,11 +349,3 @@ def _with_defaults(tasks: Mapping[str, Task], generate: dict[str, dict[str, Any]
             f"Its tasks: {', '.join(tasks)}."
         )
     return {name: task.with_defaults(**generate.get(name, {})) for name, task in tasks.items()}
-
-
-@torch.no_grad()
-def _copy_weights(old: UnitokLM, new: UnitokLM) -> None:
-    """Copy weights into a model with a larger vocabulary: new ids are appended, so old rows come first."""
-    target = new.state_dict()
-    for name, tensor in old.state_dict().items():
-        target[name][tuple(slice(size) for size in tensor.shape)] = tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from unitok.model.adapter import trained_rows
 from unitok.training.muon import Muon
 
 __all__ = ["ChainedOptimizer", "OptimizerConfig", "build_optimizer", "parameter_groups"]
@@ -84,7 +85,7 @@ def parameter_groups(
     hidden = {id(p) for part in matrices for p in part.parameters() if p.ndim == 2}
     fixed = {
         id(p) for part in module.modules() if isinstance(part, nn.Embedding) for p in part.parameters(recurse=False)
-    }
+    } | {id(p) for p in module.parameters() if trained_rows(p) is not None}  # the other rows must stay as they are
     groups: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for parameter in module.parameters():
         if parameter.requires_grad:
@@ -105,12 +106,14 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, matrices: Iterab
     if config.name == "adamw":
         decaying, hidden = hidden + decaying, []
     groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    adamw = AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True)
-    # Lightning refuses to clip gradients for optimizers that unscale them on their own, which only matters in float16;
-    # so scaled gradients are unscaled before this one sees them.
-    adamw._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-    if not hidden:
-        return adamw
-    muon_lr = config.lr if config.muon_lr is None else config.muon_lr
-    muon = Muon(hidden, lr=muon_lr, weight_decay=config.weight_decay, momentum=config.muon_momentum)
-    return ChainedOptimizer([muon, adamw])
+    optimizers: list[Optimizer] = []
+    if hidden:
+        muon_lr = config.lr if config.muon_lr is None else config.muon_lr
+        optimizers.append(Muon(hidden, lr=muon_lr, weight_decay=config.weight_decay, momentum=config.muon_momentum))
+    if decaying or plain or not hidden:
+        adamw = AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True)
+        # Lightning refuses to clip gradients for optimizers that unscale them on their own, which only matters in
+        # float16; so scaled gradients are unscaled before this one sees them.
+        adamw._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        optimizers.append(adamw)
+    return optimizers[0] if len(optimizers) == 1 else ChainedOptimizer(optimizers)
