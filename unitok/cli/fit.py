@@ -23,7 +23,7 @@ from unitok.errors import UnitokError
 if TYPE_CHECKING:
     from unitok.training.cli import Stage
 
-__all__ = ["run"]
+__all__ = ["calm", "run"]
 
 logger = logging.getLogger("unitok")
 
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     from unitok.training.cli import UnitokCLI
 
     stage, *rest = argv
-    with _calm():
+    with calm():
         try:
             UnitokCLI(cast("Stage", stage), _find_configs(rest))
         except ArgumentError as error:
@@ -80,7 +80,7 @@ def _find_configs(argv: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _calm() -> Iterator[None]:
+def calm() -> Iterator[None]:
     """Keep Lightning's banners and hints away unless `--verbose` asks for them."""
     verbose = logger.isEnabledFor(logging.DEBUG)
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]

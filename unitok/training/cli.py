@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +30,8 @@ class UnitokCLI(LightningCLI):
     `checkpoints/last.ckpt`, which `--ckpt_path` takes up again.
     """
 
-    def __init__(self, stage: Stage, args: list[str]):
-        """Parse `args`, build everything, and run `stage`.
+    def __init__(self, stage: Stage, args: list[str], callbacks: Sequence[L.Callback] = ()):
+        """Parse `args`, build everything, and run `stage`, with `callbacks` beside those of the config.
 
         Lightning's own subcommands are not used: under them `${trainer.…}` would have to be `${fit.trainer.…}`.
 
@@ -38,6 +40,7 @@ class UnitokCLI(LightningCLI):
             UnitokError: If the parts do not take what the config gives them.
         """
         self.stage: Stage = stage
+        self._more_callbacks = callbacks
         # Texts under dataclass fields become the help of their flags.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         super().__init__(
@@ -74,13 +77,13 @@ class UnitokCLI(LightningCLI):
         except (ValueError, TypeError) as error:
             if isinstance(error, UnitokError):
                 raise
-            raise UnitokError(f"the config does not work: {error}") from error
+            raise UnitokError(f"the config does not work: {_reason(error)}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer, with logger, resumable checkpoint and progress display unless the config has its own."""
         given = self.config_init["trainer"]
         root = Path(given["default_root_dir"] or DEFAULT_ROOT)
-        callbacks = list(given["callbacks"] or [])
+        callbacks = [*(given["callbacks"] or []), *self._more_callbacks]
         if given["logger"] in (None, True) and not given["fast_dev_run"]:
             kwargs["logger"] = TensorBoardLogger(save_dir=root, name="", version="")
         if given["enable_progress_bar"] is not False:
@@ -92,3 +95,12 @@ class UnitokCLI(LightningCLI):
             if self.stage == "fit" and not any(isinstance(one, ResumePoint) for one in callbacks):
                 callbacks.append(ResumePoint(root / "checkpoints"))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+
+def _reason(error: Exception) -> str:
+    """Return what a class refused, on one line: jsonargparse lists it among the types it tried and all values given."""
+    text = str(error)
+    if found := re.search(r"^Errors:\n(.*?)^Given value", text, re.DOTALL | re.MULTILINE):
+        tried = [line.strip("- ") for line in found[1].splitlines()]
+        text = " ".join(line for line in tried if line and "NoneType" not in line) or text
+    return " ".join(text.split())

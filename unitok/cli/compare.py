@@ -1,0 +1,58 @@
+"""`unitok compare`: several settings trained on the same records with the same budget, in one table and one plot."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from unitok.cards import find_card
+from unitok.cli.fit import calm
+from unitok.errors import UnitokError
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = """examples:
+  unitok compare --base mini/lm --configs patterns/multiscale patterns/delay patterns/parallel --trainer.max_steps 3000
+  unitok compare --configs a.yaml b.yaml --trainer.max_time 00:00:20:00"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Compare; 0, or 1 if a setting failed."""
+    parser = argparse.ArgumentParser(
+        prog="unitok compare",
+        description="Train several settings on the same records with the same budget, and compare them: loss of each "
+        "codebook, frames per second in training and generation, the metrics of the tasks. What unitok fit takes "
+        "(--trainer.max_steps, --data.init_args.…) goes to every run. A comparison that was stopped goes on.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--configs", nargs="+", required=True, metavar="CONFIG", help="the settings: configs, or overlays of --base"
+    )
+    parser.add_argument("--base", nargs="+", default=[], metavar="CONFIG", help="configs that all have in common")
+    parser.add_argument("--out", type=Path, default=Path("out/compare"), metavar="DIR", help="default: out/compare")
+    parser.add_argument(
+        "--items", type=int, default=8, metavar="N", help="validation examples generated of each task (default: 8)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of their sampling (default: 0)")
+    args, flags = parser.parse_known_args(list(argv)[1:])
+    base = [str(_found(name)) for name in args.base]
+    settings: dict[str, list[str]] = {}
+    for name in args.configs:
+        path = _found(name)
+        if path.stem in settings:
+            raise UnitokError(f"two settings are called '{path.stem}'. Rename one of the files.")
+        settings[path.stem] = [argument for one in (*base, str(path)) for argument in ("--config", one)] + flags
+    from unitok.training.compare import compare, table
+
+    with calm():
+        outcomes = compare(settings, args.out, args.items, args.seed)
+    print(table(outcomes))
+    print(f"{args.out / 'compare.md'}, {args.out / 'compare.png'}")
+    return int(any(one.error for one in outcomes))
+
+
+def _found(name: str) -> Path:
+    return Path(name) if Path(name).is_file() else Path(find_card("configs", name.removesuffix(".yaml")))
