@@ -99,8 +99,7 @@ def test_text_becomes_the_ids_that_it_has_in_transformers(tmp_path):
     for text in ("the quick brown fox", "Zürich 東京 🦊", " two  spaces\n", ""):
         assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids
         assert ours.decode(ours.encode(text)) == text
-    assert ours.size == VOCAB > len(theirs)
-    assert ours.piece(VOCAB - 1) == "<unused>"
+    assert ours.size == len(theirs) < VOCAB
     assert 1 not in ours.encode("</s>"), "what looks like a special token is spelled"
     assert ours.decode([*ours.encode("fox"), 1]) == "fox"
 

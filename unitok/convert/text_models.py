@@ -105,7 +105,7 @@ def init_from_text_model(
     return Checkpoint(
         lm=lm.eval(),
         vocabulary=vocabulary,
-        text_tokenizer=_text_tokenizer(folder, int(config["vocab_size"])),
+        text_tokenizer=_text_tokenizer(folder),
         audio_tokenizer=audio_tokenizer,
         tasks={task.name: task for task in tasks},
         name=folder.name,
@@ -286,10 +286,10 @@ def _is_known_extra(name: str) -> bool:
     return name.endswith("rotary_emb.inv_freq")  # computed from the config; old files carry it
 
 
-def _text_tokenizer(folder: Path, size: int) -> TextTokenizer:
+def _text_tokenizer(folder: Path) -> TextTokenizer:
     if (folder / TOKENIZER_FILE).is_file():
         model = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        return HuggingFaceTokenizer(model, HuggingFaceSettings(name=folder.name, size=size))
+        return HuggingFaceTokenizer(model, HuggingFaceSettings(name=folder.name))
     if (folder / SENTENCEPIECE_FILE).is_file():
         model = (folder / SENTENCEPIECE_FILE).read_bytes()
         return SentencePieceTokenizer(model, SentencePieceSettings(name=folder.name))

@@ -27,7 +27,7 @@ class HuggingFaceTokenizer:
         """Take the content of a `tokenizer.json`.
 
         Raises:
-            TokenizerError: If it is none, or its ids are more than the card's `size`.
+            TokenizerError: If it is none.
             MissingDependencyError: If the package `tokenizers` is not installed.
         """
         try:
@@ -46,13 +46,8 @@ class HuggingFaceTokenizer:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        n_ids = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-        self.size = self.settings.size or n_ids
-        """Number of ids; those beyond the tokenizer's own, which some models have, mean nothing."""
-        if n_ids > self.size:
-            raise TokenizerError(
-                f"tokenizer '{self.name}' has {n_ids} ids, more than the {self.size} of its card. Correct 'size:'."
-            )
+        self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        """Number of ids; a model may have more, which mean nothing."""
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any], folder: Path | None = None) -> HuggingFaceTokenizer:
@@ -81,8 +76,7 @@ class HuggingFaceTokenizer:
         """Hash of the file."""
         from unitok.tokenizers.weights import fingerprint
 
-        settings = {"version": self.settings.version, "size": self.size}
-        return fingerprint("huggingface", settings, self.model.encode())
+        return fingerprint("huggingface", {"version": self.settings.version}, self.model.encode())
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without those that the model puts at its begin or end.
@@ -101,7 +95,7 @@ class HuggingFaceTokenizer:
         return str(self._tokenizer.decode(check_ids(ids, self.size, self.name), skip_special_tokens=True))
 
     def piece(self, id: int) -> str:
-        """Return the token as the file has it; `<unused>` for an id that it does not have.
+        """Return the token as the file has it; `<unused>` for an id between those that it has.
 
         Raises:
             TokenizerError: If the id is not in [0, size).
@@ -110,7 +104,7 @@ class HuggingFaceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the card and the file."""
-        card = replace(self.settings, model=TOKENIZER_FILE, size=self.size, fingerprint=self.fingerprint).to_card()
+        card = replace(self.settings, model=TOKENIZER_FILE, fingerprint=self.fingerprint).to_card()
         write_card(folder, {"kind": "huggingface", **card})
         (folder / TOKENIZER_FILE).write_text(self.model, encoding="utf-8")
 

@@ -304,14 +304,11 @@ class HuggingFaceSettings(Settings):
 
     model: str | None = None
     """A `tokenizer.json`."""
-    size: int | None = None
-    """Number of ids, where the model has more of them than its tokenizer."""
 
     @classmethod
     def read(cls, reader: CardReader) -> dict[str, Any]:
         """Take the keys of such a card."""
-        values = {"model": reader.take("model", str), "size": reader.take("size", int, minimum=1)}
-        return {**Settings.read(reader), **values}
+        return {**Settings.read(reader), "model": reader.take("model", str)}
 
 
 @dataclass(frozen=True, kw_only=True)
