@@ -14,7 +14,7 @@ from unitok.errors import CardError, TokenizerError
 from unitok.testing import ToyAudioTokenizer, ToyTextTokenizer
 from unitok.tokenizers import base, load_audio_tokenizer, load_text_tokenizer, register_tokenizer, save_tokenizer
 from unitok.tokenizers.base import AudioTokenizer, TextTokenizer, read_tokenizer_card, tokenizer_kinds
-from unitok.tokenizers.settings import DacSettings, EncodecSettings
+from unitok.tokenizers.settings import SETTINGS, EncodecSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted(path.stem for path in (ROOT / "tokenizers").glob("*.yaml"))
@@ -71,10 +71,10 @@ def test_frame_rates_follow_from_the_sizes():
     assert rates["dac_44khz"] == pytest.approx(44100 / 512, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith(("dac", "encodec"))])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if read_tokenizer_card(name)["kind"] in SETTINGS])
 def test_settings_survive_their_card(name):
     card = read_tokenizer_card(name)
-    cls = DacSettings if card["kind"] == "dac" else EncodecSettings
+    cls = SETTINGS[card["kind"]]
     settings = cls.from_card(card)
     assert cls.from_card({"kind": card["kind"], **settings.to_card()}) == settings
 

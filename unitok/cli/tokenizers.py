@@ -11,9 +11,17 @@ from typing import Any
 from unitok.cards import list_cards
 from unitok.errors import CardError
 from unitok.tokenizers.base import TokenizerCard, find_kind, read_tokenizer_card
-from unitok.tokenizers.settings import SETTINGS, DacSettings, EncodecSettings, SentencePieceSettings
+from unitok.tokenizers.settings import (
+    SETTINGS,
+    DacSettings,
+    EncodecSettings,
+    SentencePieceSettings,
+    TransformersCodecSettings,
+)
 
 __all__ = ["add_arguments", "run"]
+
+SAID = ("sample_rate_hz", "channels", "frame_rate_hz", "codebooks", "codebook_size", "size")
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +65,9 @@ def describe(card: TokenizerCard) -> dict[str, Any]:
         key: card.get(key) for key in ("name", "kind", "description", "version", "source") if card.get(key) is not None
     }
     facts |= {"modality": kind.modality, "file": str(card.file)}
+    said = {key: card[key] for key in SAID if card.get(key) is not None}
     if card["kind"] not in SETTINGS:  # a class of someone else: what its card happens to say
-        said = ("sample_rate_hz", "channels", "frame_rate_hz", "codebooks", "codebook_size", "size")
-        return facts | {key: card[key] for key in said if key in card}
+        return facts | said
     settings = SETTINGS[card["kind"]].from_card(card)
     if isinstance(settings, DacSettings | EncodecSettings):
         facts |= {
@@ -74,6 +82,8 @@ def describe(card: TokenizerCard) -> dict[str, Any]:
         }
     elif isinstance(settings, SentencePieceSettings):
         facts["model"] = settings.model
+    elif isinstance(settings, TransformersCodecSettings):
+        facts |= said | {"model": settings.model}
     elif card["kind"] == "bytes":
         facts["size"] = 256
     return facts

@@ -173,6 +173,7 @@ _KINDS: dict[str, Kind] = {
     "sentencepiece": Kind("text", "unitok.tokenizers.sentencepiece:SentencePieceTokenizer"),
     "toy_audio": Kind("audio", "unitok.testing:ToyAudioTokenizer"),
     "toy_text": Kind("text", "unitok.testing:ToyTextTokenizer"),
+    "transformers_codec": Kind("audio", "unitok.tokenizers.transformers_codec:TransformersCodec"),
     "unitok": Kind("audio", "unitok.tokenizers.unitok_codec:UnitokCodecTokenizer"),
 }
 _REGISTERED: dict[str, type] = {}

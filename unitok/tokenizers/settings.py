@@ -6,6 +6,7 @@ Each class reads its card with `from_card`, which names all mistakes at once, an
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "HuggingFaceSettings",
     "SentencePieceSettings",
     "Settings",
+    "TransformersCodecSettings",
 ]
 
 S = TypeVar("S", bound="Settings")
@@ -286,6 +288,35 @@ class EncodecSettings(CodecSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransformersCodecSettings(Settings):
+    """A card with `kind: transformers_codec`."""
+
+    model: str
+    """A name on the hub (`owner/name`), or a folder: `./name`, `.`, or an absolute path."""
+    codebooks: int | None = None
+    """Codebooks in use; None: all."""
+    sample_rate_hz: int | None = None
+    """Rate of the codec's audio; this and the following are told by the model, and are here for whoever lists cards."""
+    frame_rate_hz: float | None = None
+    """Frames in one second."""
+    codebook_size: int | None = None
+    """Codes in one codebook."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of such a card."""
+        numbers = {name: reader.take(name, int, minimum=1) for name in ("codebooks", "sample_rate_hz", "codebook_size")}
+        rate = reader.take("frame_rate_hz", float, minimum=0.1)
+        model = reader.take("model", str, "", required=True)
+        return {**Settings.read(reader), **numbers, "model": model, "frame_rate_hz": rate}
+
+    @property
+    def on_hub(self) -> bool:
+        """Is the model named as the hub names it?"""
+        return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.model) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SentencePieceSettings(Settings):
     """A card with `kind: sentencepiece`."""
 
@@ -322,6 +353,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "encodec": EncodecSettings,
     "huggingface": HuggingFaceSettings,
     "sentencepiece": SentencePieceSettings,
+    "transformers_codec": TransformersCodecSettings,
 }
 
 
