@@ -1,4 +1,4 @@
-"""Text tokenizers: SentencePiece and bytes."""
+"""Text tokenizers: SentencePiece, bytes, characters, phonemes."""
 
 import random
 
@@ -7,6 +7,7 @@ import pytest
 from unitok.errors import CardError, MissingWeightsError, TokenizerError
 from unitok.tokenizers import TextTokenizer, load_text_tokenizer, save_tokenizer
 from unitok.tokenizers.bytes import ByteTokenizer
+from unitok.tokenizers.characters import CharacterTokenizer, PhonemeTokenizer
 from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
 
 WORDS = (
@@ -181,3 +182,50 @@ def test_wrong_ids_and_texts_are_refused(spm):
 def test_an_audio_card_is_no_text_tokenizer():
     with pytest.raises(CardError, match="'dac' is an audio tokenizer, a text one is needed"):
         load_text_tokenizer("dac_16khz")
+
+
+def characters(**changes):
+    return CharacterTokenizer.from_card({"name": "c", "kind": "characters", "symbols": " abc", **changes})
+
+
+def test_characters_have_an_id_each_and_the_rest_have_one_together():
+    tokenizer = characters()
+    assert isinstance(tokenizer, TextTokenizer)
+    assert tokenizer.size == 5
+    assert tokenizer.encode("cab A") == [4, 2, 3, 1, 0]
+    assert tokenizer.decode([4, 2, 3, 1, 0]) == "cab \ufffd"
+    assert [tokenizer.piece(id) for id in range(5)] == ["<unk>", "▁", "a", "b", "c"]
+    assert characters(lower=True).encode("A") == [2]
+    assert characters(symbols="ü").encode("u\u0308") == [1], "composed and decomposed letters are the same"
+    with pytest.raises(CardError, match="symbols: has 'a' more than once"):
+        characters(symbols="aba")
+    assert (
+        len({characters().fingerprint, characters(lower=True).fingerprint, characters(symbols="ab ").fingerprint}) == 3
+    )
+
+
+@pytest.mark.parametrize("name", ["characters_en", "phonemes_en", "phonemes_es"])
+def test_shipped_symbols_cover_what_people_write(name, tmp_path):
+    tokenizer = load_text_tokenizer(name)
+    texts = {
+        "phonemes_es": ["¿Dónde está el niño? Cuesta veinticinco euros; guitarra, pingüino, ciudad, lluvia."],
+    }.get(name, ["The doctor's in the garden - isn't she? It costs £25, on 3 May: “thirty-two & more”!"])
+    for text in texts:
+        ids = tokenizer.encode(text)
+        assert 0 not in ids
+        assert len(ids) > 30
+    save_tokenizer(tokenizer, tmp_path / "saved")
+    loaded = load_text_tokenizer(tmp_path / "saved")
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert loaded.encode(texts[0]) == tokenizer.encode(texts[0])
+
+
+def test_phonemes_are_those_of_the_language():
+    english, spanish = load_text_tokenizer("phonemes_en"), load_text_tokenizer("phonemes_es")
+    assert english.decode(english.encode("the quick brown fox, 5 dogs.")) == "ðə kwˈɪk bɹˈaʊn fˈɑːks, fˈaɪv dˈɑːɡz."
+    assert spanish.decode(spanish.encode("cinco perros")) == "θˈinko pˈeros"
+    assert english.encode("") == []
+    plain = PhonemeTokenizer.from_card({"name": "p", "kind": "phonemes", "language": "en-us", "stress": False})
+    assert plain.phonemes("quick") == "kwɪk"
+    with pytest.raises(CardError, match="language: is 'klingonn', which espeak-ng does not speak"):
+        PhonemeTokenizer.from_card({"name": "p", "kind": "phonemes", "language": "klingonn"}).encode("a")

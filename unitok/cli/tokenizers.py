@@ -16,6 +16,7 @@ from unitok.tokenizers.settings import (
     DacSettings,
     EncodecSettings,
     SentencePieceSettings,
+    SymbolSettings,
     TransformersCodecSettings,
 )
 
@@ -84,6 +85,8 @@ def describe(card: TokenizerCard) -> dict[str, Any]:
         facts["model"] = settings.model
     elif isinstance(settings, TransformersCodecSettings):
         facts |= said | {"model": settings.model}
+    elif isinstance(settings, SymbolSettings):
+        facts["size"] = 1 + len(settings.symbols)
     elif card["kind"] == "bytes":
         facts["size"] = 256
     return facts

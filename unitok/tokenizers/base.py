@@ -167,9 +167,11 @@ class Kind(NamedTuple):
 
 _KINDS: dict[str, Kind] = {
     "bytes": Kind("text", "unitok.tokenizers.bytes:ByteTokenizer"),
+    "characters": Kind("text", "unitok.tokenizers.characters:CharacterTokenizer"),
     "dac": Kind("audio", "unitok.tokenizers.dac:DacTokenizer"),
     "encodec": Kind("audio", "unitok.tokenizers.encodec:EncodecTokenizer"),
     "huggingface": Kind("text", "unitok.tokenizers.huggingface:HuggingFaceTokenizer"),
+    "phonemes": Kind("text", "unitok.tokenizers.characters:PhonemeTokenizer"),
     "sentencepiece": Kind("text", "unitok.tokenizers.sentencepiece:SentencePieceTokenizer"),
     "toy_audio": Kind("audio", "unitok.testing:ToyAudioTokenizer"),
     "toy_text": Kind("text", "unitok.testing:ToyTextTokenizer"),

@@ -17,18 +17,31 @@ from unitok.cards import CardReader
 __all__ = [
     "SETTINGS",
     "BytesSettings",
+    "CharacterSettings",
     "CodecSettings",
     "DacModel",
     "DacSettings",
     "EncodecModelSettings",
     "EncodecSettings",
     "HuggingFaceSettings",
+    "PhonemeSettings",
     "SentencePieceSettings",
     "Settings",
+    "SymbolSettings",
     "TransformersCodecSettings",
 ]
 
 S = TypeVar("S", bound="Settings")
+
+IPA = (
+    " !\"'(),-.:;?¡¿«»“”‘’…—"
+    "abcdefghijklmnopqrstuvwxyz"
+    "æðøħŋœβθχᵻ"
+    + "".join(map(chr, range(0x250, 0x2B0)))  # IPA extensions
+    + "ʰʲʷˠˤˈˌːˑ˞"
+    + "\u0303\u0306\u0308\u030a\u0318\u0319\u031d\u031e\u0325\u0327\u0329\u032a\u032f\u0361"  # diacritics
+)
+"""Symbols of phonemes: decomposed, so that a letter and its diacritic are two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,15 +356,63 @@ class HuggingFaceSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SymbolSettings(Settings):
+    """What cards of symbols share."""
+
+    symbols: str
+    """What has ids, each character once, in the order of ids from 1."""
+
+    @classmethod
+    def read_symbols(cls, reader: CardReader, default: str = "") -> dict[str, Any]:
+        """Take the shared keys."""
+        symbols = reader.take("symbols", str, default, required=not default)
+        if len(set(symbols)) != len(symbols):
+            twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+            reader.problem("symbols", f"has {', '.join(map(repr, twice))} more than once. Leave each in once.")
+        return {**Settings.read(reader), "symbols": symbols}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharacterSettings(SymbolSettings):
+    """A card with `kind: characters`."""
+
+    lower: bool = False
+    """Write everything in lower case first."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of such a card."""
+        return {**cls.read_symbols(reader), "lower": reader.take("lower", bool, False)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhonemeSettings(SymbolSettings):
+    """A card with `kind: phonemes`; unless told, `symbols` are those of the IPA, Latin letters and punctuation."""
+
+    language: str
+    """As espeak-ng calls it: `en-us`, `de`, `es`."""
+    stress: bool = True
+    """Keep the marks of stressed syllables."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of such a card."""
+        language = reader.take("language", str, "", required=True)
+        return {**cls.read_symbols(reader, IPA), "language": language, "stress": reader.take("stress", bool, True)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class BytesSettings(Settings):
     """A card with `kind: bytes`."""
 
 
 SETTINGS: dict[str, type[Settings]] = {
     "bytes": BytesSettings,
+    "characters": CharacterSettings,
     "dac": DacSettings,
     "encodec": EncodecSettings,
     "huggingface": HuggingFaceSettings,
+    "phonemes": PhonemeSettings,
     "sentencepiece": SentencePieceSettings,
     "transformers_codec": TransformersCodecSettings,
 }
