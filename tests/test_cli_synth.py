@@ -24,6 +24,19 @@ def test_sounds_are_written_with_captions_and_scripts(tmp_path, capsys):
         assert row["script"]["events"]
 
 
+def test_tones_are_heard_at_many_pitches(tmp_path):
+    assert main(["synth", "--corpus", "tones", "--out", str(tmp_path), "--utterances", "40"]) == 0
+    rows = read_manifest(tmp_path / "manifest.jsonl")
+    loudest = []
+    for row in rows:
+        audio = Audio.read(tmp_path / row["audio"])
+        assert audio.duration_s == row["seconds"] == 2.4
+        assert audio.samples.abs().max() == pytest.approx(0.8, abs=1e-3)
+        loudest.append(float(torch.fft.rfft(audio.samples[0]).abs().argmax()) / 2.4)
+    assert min(loudest) < 300
+    assert max(loudest) > 3000
+
+
 def test_a_corpus_of_another_kind_is_not_continued(tmp_path, capsys):
     assert main(["synth", "--corpus", "sounds", "--out", str(tmp_path), "--utterances", "1"]) == 0
     assert main(["synth", "--out", str(tmp_path), "--utterances", "1"]) == 2

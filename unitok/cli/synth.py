@@ -1,4 +1,4 @@
-"""`unitok synth`: make a procedural corpus: speech, spoken translations, or sounds."""
+"""`unitok synth`: make a procedural corpus: speech, spoken translations, sounds, or tones."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "speech": ("voices", "rate", "pitch", "words", "sentences", "noisy"),
     "translation": ("words",),
     "sounds": (),
+    "tones": (),
 }
 """What each corpus takes besides the options of all."""
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(OPTIONS),
         default="speech",
         help="speech: English sentences, for tts and asr; translation: English-Spanish, for s2st, s2tt and mt; "
-        "sounds: scenes with captions, for tta, aac and ac (default: speech)",
+        "sounds: scenes with captions, for tta, aac and ac; tones: tones of all pitches, for codecs (default: speech)",
     )
     parser.add_argument(
         "--out",
@@ -121,6 +122,10 @@ def _corpus(args: argparse.Namespace) -> Corpus:
         from unitok.data.synth.scenes import SoundCorpus
 
         return SoundCorpus(args.seed, args.split)
+    if args.corpus == "tones":
+        from unitok.data.synth.tones import ToneCorpus
+
+        return ToneCorpus(args.seed, args.split)
     if args.corpus == "translation":
         from unitok.data.synth.translation_corpus import TranslationCorpus
 
