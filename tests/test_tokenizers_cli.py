@@ -1,6 +1,7 @@
 """unitok tokenizers, tokenize, detokenize: through the real command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def toy(tmp_path):
 def test_the_list_and_one_in_detail(capsys):
     assert main(["tokenizers"]) == 0
     out = capsys.readouterr().out
-    assert "encodec_24khz  24 kHz mono, 75 frames/s, 8 × 1024 codes" in out
+    assert re.search("encodec_24khz +24 kHz mono, 75 frames/s, 8 × 1024 codes", out)
     assert main(["tokenizers", "encodec_48khz"]) == 0
     out = capsys.readouterr().out
     assert "4 in use, 16 in the network" in out

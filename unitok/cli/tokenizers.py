@@ -16,12 +16,15 @@ from unitok.tokenizers.settings import (
     DacSettings,
     EncodecSettings,
     SentencePieceSettings,
+    SnacSettings,
+    StereoSettings,
     SymbolSettings,
     TransformersCodecSettings,
 )
 
 __all__ = ["add_arguments", "run"]
 
+OF_EACH_CHANNEL = ("sample_rate_hz", "frame_rate_hz", "codebook_size", "weights")
 SAID = ("sample_rate_hz", "channels", "frame_rate_hz", "codebooks", "codebook_size", "size")
 
 logger = logging.getLogger(__name__)
@@ -70,7 +73,7 @@ def describe(card: TokenizerCard) -> dict[str, Any]:
     if card["kind"] not in SETTINGS:  # a class of someone else: what its card happens to say
         return facts | said
     settings = SETTINGS[card["kind"]].from_card(card)
-    if isinstance(settings, DacSettings | EncodecSettings):
+    if isinstance(settings, DacSettings | EncodecSettings | SnacSettings):
         facts |= {
             "sample_rate_hz": settings.sample_rate_hz,
             "channels": settings.channels,
@@ -85,6 +88,11 @@ def describe(card: TokenizerCard) -> dict[str, Any]:
         facts["model"] = settings.model
     elif isinstance(settings, TransformersCodecSettings):
         facts |= said | {"model": settings.model}
+    elif isinstance(settings, StereoSettings):
+        mono = describe(read_tokenizer_card(settings.codec_card(card.file.parent)))
+        facts |= {key: mono[key] for key in OF_EACH_CHANNEL if key in mono} | {"channels": 2, "model": mono["name"]}
+        twice = {key: 2 * mono[key] for key in ("codebooks", "max_codebooks") if key in mono}
+        facts |= twice | ({"codebooks": settings.codebooks} if settings.codebooks else {})
     elif isinstance(settings, SymbolSettings):
         facts["size"] = 1 + len(settings.symbols)
     elif card["kind"] == "bytes":

@@ -173,6 +173,8 @@ _KINDS: dict[str, Kind] = {
     "huggingface": Kind("text", "unitok.tokenizers.huggingface:HuggingFaceTokenizer"),
     "phonemes": Kind("text", "unitok.tokenizers.characters:PhonemeTokenizer"),
     "sentencepiece": Kind("text", "unitok.tokenizers.sentencepiece:SentencePieceTokenizer"),
+    "snac": Kind("audio", "unitok.tokenizers.snac:SnacTokenizer"),
+    "stereo": Kind("audio", "unitok.tokenizers.stereo:StereoTokenizer"),
     "toy_audio": Kind("audio", "unitok.testing:ToyAudioTokenizer"),
     "toy_text": Kind("text", "unitok.testing:ToyTextTokenizer"),
     "transformers_codec": Kind("audio", "unitok.tokenizers.transformers_codec:TransformersCodec"),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unitok.errors import AudioFormatError, TokenizerError
 from unitok.tokenizers.base import EncodedAudio, write_card
-from unitok.tokenizers.settings import DacSettings, EncodecSettings, weights_file
+from unitok.tokenizers.settings import DacSettings, EncodecSettings, SnacSettings, weights_file
 from unitok.tokenizers.weights import WEIGHTS_FILE, fill, fingerprint, read_state, write_state
 
 __all__ = ["CodecTokenizer", "PublishedCodec", "load_network", "remix"]
@@ -220,7 +220,7 @@ class CodecTokenizer(ABC):
             )
 
 
-PublishedSettings = DacSettings | EncodecSettings
+PublishedSettings = DacSettings | EncodecSettings | SnacSettings
 
 
 class PublishedCodec(CodecTokenizer):
@@ -264,7 +264,7 @@ class PublishedCodec(CodecTokenizer):
         return round(self.settings.chunk_seconds * self.frame_rate_hz)
 
 
-S = TypeVar("S", DacSettings, EncodecSettings)
+S = TypeVar("S", DacSettings, EncodecSettings, SnacSettings)
 
 
 def load_network(

@@ -27,6 +27,9 @@ __all__ = [
     "PhonemeSettings",
     "SentencePieceSettings",
     "Settings",
+    "SnacModel",
+    "SnacSettings",
+    "StereoSettings",
     "SymbolSettings",
     "TransformersCodecSettings",
 ]
@@ -194,6 +197,73 @@ class DacSettings(CodecSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnacModel:
+    """Sizes of a SNAC network without attention; names are those of `snac.SNAC`, defaults those of the 24 kHz model."""
+
+    encoder_dim: int = 48
+    """Channels of the encoder's first layer; doubled by each stride."""
+    encoder_rates: tuple[int, ...] = (2, 4, 8, 8)
+    """Strides of the encoder."""
+    decoder_dim: int = 1024
+    """Channels of the decoder's first layer; halved by each stride."""
+    decoder_rates: tuple[int, ...] = (8, 8, 4, 2)
+    """Strides of the decoder."""
+    codebook_size: int = 4096
+    """Codes in one codebook."""
+    codebook_dim: int = 8
+    """Width of the codes' vectors."""
+    vq_strides: tuple[int, ...] = (4, 2, 1)
+    """Steps of the network that one code of each level lasts, from coarse to fine."""
+
+    @property
+    def n_codebooks(self) -> int:
+        """Codes in a frame, which is as long as one code of the coarsest level."""
+        return sum(self.vq_strides[0] // stride for stride in self.vq_strides)
+
+    @classmethod
+    def read(cls, reader: CardReader) -> SnacModel:
+        """Read the `model:` part of a card."""
+        model = _read_dataclass(cls, reader)
+        strides = model.vq_strides
+        if any(before % after for before, after in zip(strides[:-1], strides[1:], strict=True)):
+            reader.problem("vq_strides", f"is {list(strides)}: each has to be a multiple of the next, as 4, 2, 1.")
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnacSettings(CodecSettings):
+    """A card with `kind: snac`."""
+
+    RELEASES = ("24khz",)
+
+    model: SnacModel = field(default_factory=SnacModel)
+    """Sizes of the network."""
+    channels: int = field(default=1, init=False)
+    """Always mono."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of a SNAC card."""
+        values = cls.read_codec(reader, cls.RELEASES)
+        model = SnacModel.read(reader.part("model"))
+        return {**values, "model": model, "codebooks": _codebooks(reader, model.n_codebooks)}
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames in one second."""
+        return self.sample_rate_hz / (math.prod(self.model.encoder_rates) * self.model.vq_strides[0])
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes in one codebook."""
+        return self.model.codebook_size
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the card."""
+        return _plain({key: value for key, value in super().to_card().items() if key != "channels"})
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodecModelSettings:
     """Sizes of an EnCodec network; defaults are those of the 24 kHz model."""
 
@@ -330,6 +400,29 @@ class TransformersCodecSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StereoSettings(Settings):
+    """A card with `kind: stereo`."""
+
+    codec: str
+    """The mono codec for each channel: the name of a card, or a folder beside this one, `./name`."""
+    codebooks: int | None = None
+    """Codebooks in use, those of both channels; None: twice those of the mono codec's card."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of such a card."""
+        codebooks = reader.take("codebooks", int, minimum=2)
+        if codebooks is not None and codebooks % 2:
+            reader.problem("codebooks", f"is {codebooks}, allowed: an even number, half of them for each channel.")
+        codec = reader.take("codec", str, "", required=True)
+        return {**Settings.read(reader), "codec": codec, "codebooks": codebooks}
+
+    def codec_card(self, folder: Path | None) -> str | Path:
+        """Return where the mono codec's card is; `./name` starts from `folder`, that of this card."""
+        return weights_file(self.codec, folder) if self.codec.startswith(".") else self.codec
+
+
+@dataclass(frozen=True, kw_only=True)
 class SentencePieceSettings(Settings):
     """A card with `kind: sentencepiece`."""
 
@@ -414,6 +507,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "huggingface": HuggingFaceSettings,
     "phonemes": PhonemeSettings,
     "sentencepiece": SentencePieceSettings,
+    "snac": SnacSettings,
+    "stereo": StereoSettings,
     "transformers_codec": TransformersCodecSettings,
 }
 
@@ -450,7 +545,7 @@ def _codebooks_of(reader: CardReader, bandwidth_kbps: float, sample_rate_hz: int
     return round(n)
 
 
-M = TypeVar("M", DacModel, EncodecModelSettings)
+M = TypeVar("M", DacModel, EncodecModelSettings, SnacModel)
 
 
 def _read_dataclass(cls: type[M], reader: CardReader, choices: Mapping[str, tuple[str, ...]] | None = None) -> M:

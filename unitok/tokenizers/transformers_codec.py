@@ -161,7 +161,7 @@ class TransformersCodec(CodecTokenizer):
 
     def _encode_row(self, wav: Tensor) -> Tensor:
         wav = F.pad(wav, (0, -wav.shape[-1] % self.hop))
-        with _quiet():
+        with quiet():
             codes = self._how.encode(self.model, wav[None].to(self.device), self.n_codebooks)
         return codes[0, : self.n_codebooks, : wav.shape[-1] // self.hop].long()
 
@@ -180,7 +180,7 @@ class TransformersCodec(CodecTokenizer):
         settings = replace(self.settings, codebooks=self.n_codebooks, fingerprint=self.fingerprint)
         if not self.settings.on_hub:
             assert self.model is not None
-            with _quiet():
+            with quiet():
                 self.model.save_pretrained(folder)  # type: ignore[operator]
                 if hasattr(self.model, "feature_extractor"):
                     self.model.feature_extractor.save_pretrained(folder)  # type: ignore[operator]
@@ -213,7 +213,7 @@ def _load(settings: TransformersCodecSettings, folder: Path | None) -> Any:
                 f"card '{settings.name}': model '{where}' is '{model_type}', allowed: {', '.join(ARCHITECTURES)}."
             )
     try:
-        with _quiet():
+        with quiet():
             offline = {"local_files_only": not settings.on_hub or not downloads_allowed()}
             model = transformers.AutoModel.from_pretrained(where, use_safetensors=True, **offline)
             if model.config.model_type == "xcodec2":
@@ -228,7 +228,7 @@ def _load(settings: TransformersCodecSettings, folder: Path | None) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' hints and bars away."""
     from transformers.utils import logging as theirs
 
