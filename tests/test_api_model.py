@@ -10,7 +10,7 @@ import unitok
 from unitok.api import Model, load
 from unitok.audio import Audio
 from unitok.errors import AudioFormatError, DataError, GenerationError, VocabularyMismatchError
-from unitok.tasks import Sampling
+from unitok.tasks import Sampling, Task
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,80 @@ def test_best_of_keeps_the_candidate_that_asr_hears_best(model):
     assert len(set(scores)) > 1
     chosen = candidates[scores.index(max(scores))]
     assert torch.equal(best.sequence.tokens, chosen.sequence.tokens)
+
+
+def test_best_of_reports_all_candidates_and_what_was_heard(model):
+    request = {"text": "abc", "seed": 5, "max_seconds": 0.6, "temperature": 2.0}
+    [best] = model.run([model.request("tts", **request)], best_of=3, hear=True)
+    assert best.chosen == max(range(3), key=lambda i: best.candidates[i].score)
+    for candidate in best.candidates:
+        [alone] = model.run([model.request("tts", **request | {"seed": candidate.seed})], best_of=1)
+        codes = alone.sequence.codes("speech")
+        assert candidate.score == pytest.approx(float(model.score("asr", audio=codes, text=["abc"])), rel=1e-5)
+        assert candidate.heard == model.generate("asr", audio=codes)
+        assert candidate.seconds == codes.shape[1] / 25
+        assert (alone.candidates, alone.chosen) == ((), None)
+    [unheard] = model.run([model.request("tts", **request)], best_of=3)
+    assert [candidate.heard for candidate in unheard.candidates] == [None] * 3
+    assert torch.equal(unheard.sequence.tokens, best.sequence.tokens)
+
+
+def test_lengths_are_compared_with_what_the_card_expects():
+    model = toy_model()
+    model.tasks["tts"] = model.tasks["tts"].with_defaults(
+        seconds_per_character=0.1, min_seconds_per_character=0.04, max_seconds_per_character=0.12
+    )
+    [made] = model.run([model.request("tts", text="a" * 20)])
+    [length] = made.lengths
+    assert length.seconds == made.value.duration_s == made.sequence.codes("speech").shape[1] / 25
+    assert (length.n_characters, length.expected_seconds) == (20, pytest.approx(2.0))
+    assert (length.shortest_seconds, length.longest_seconds) == (0.8, 2.4)
+    assert 0.8 <= length.seconds <= 2.4
+    [heard] = model.run([model.request("asr", audio=tone())])
+    assert heard.lengths == ()
+    [chain] = model.run([model.request("s2st_chain", audio=tone(), max_seconds=0.2, max_text_tokens=3)])
+    [length] = chain.lengths
+    assert (length.target, length.expected_seconds) == ("speech", None)
+    assert length.n_characters == len(chain.values["translation"])
+
+
+def guided_by_text_and_voice() -> Model:
+    model = toy_model()
+    card = model.tasks["tts"].to_card()
+    card["conditions"][1]["guided"] = True
+    card["generate"]["guidance"] = {"voice": 3.0, "text": 2.0}
+    model.tasks["tts"] = Task.from_card(card)
+    return model
+
+
+def test_guidance_takes_a_number_for_each_condition_in_the_order_of_the_card():
+    model = guided_by_text_and_voice()
+
+    def steps(**given) -> list[tuple[float, str]]:
+        request = model.request("tts", text="ab", **given)
+        return [(step.scale, str(step.without).removeprefix("<bos> <task:tts> <lang:en>")) for step in request.guidance]
+
+    text, voice = " <text> a b </text>", " <label> e v a </label>"
+    assert steps(voice="eva") == [(2.0, ""), (3.0, text)]
+    assert steps(voice="eva", guidance={"voice": 1.5}) == [(1.5, text)]
+    assert steps(voice="eva", guidance={"text": 1.5}) == [(1.5, ""), (1.0, text)]
+    assert steps(voice="eva", guidance=2) == steps(voice="eva", guidance={"text": 2, "voice": 2}) == [(2.0, "")]
+    assert steps() == [(2.0, "")]  # no voice to be guided by
+    assert steps(voice="eva", guidance=1) == []
+    assert voice not in str(model.request("tts", text="ab", voice="eva").guidance[1].without)
+    for wrong, message in [
+        ({"lang": 2.0}, r"task 'tts' cannot be guided by 'lang': .* does not mark it 'guided'. Guided: text, voice"),
+        ({"text": -1}, r"guidance is {'text': -1}; it must be a number, 0 or more: 1 is off"),
+        ("2", r"guidance is '2'; it must be a number, 0 or more"),
+    ]:
+        with pytest.raises(GenerationError, match=message):
+            steps(guidance=wrong)
+
+
+def test_scores_are_not_guided():
+    plain, strong = toy_model(), guided_by_text_and_voice()
+    values = {"text": "ab", "speech": torch.zeros(4, 3, dtype=torch.int64)}
+    assert torch.equal(plain.score("tts", **values), strong.score("tts", **values))
 
 
 def test_sounds_are_checked_by_their_captions_in_their_language():

@@ -105,6 +105,63 @@ def test_json_says_what_was_made(capsys, folder, wav, tmp_path):
     assert row["seconds"] == pytest.approx(13 / 25)
 
 
+def test_best_of_says_what_there_was_to_choose_from(capsys, folder, tmp_path):
+    argv = ("generate", "--task", "tts", "--text", "hello", "--model", folder, "--out", tmp_path / "x.wav")
+    argv += ("--max-seconds", "0.4", "--best-of", "3")
+    _, out, _ = run(capsys, *argv, "--json")
+    row = json.loads(out)
+    scores = [candidate["score"] for candidate in row["candidates"]]
+    assert len(scores) == 3
+    assert row["chosen"] == scores.index(max(scores))
+    assert all(candidate.keys() == {"seed", "score", "seconds", "heard"} for candidate in row["candidates"])
+    kept = row["candidates"][row["chosen"]]
+    _, out, err = run(capsys, *argv, "--verbose")
+    assert out == ""
+    [line] = [line for line in err.splitlines() if line.startswith("best of 3: ")]
+    assert line.startswith(f"best of 3: number {row['chosen'] + 1} (--seed {kept['seed']}), scores ")
+    assert line.endswith(f"asr hears {kept['heard']!r}")
+    assert "best of" not in run(capsys, *argv)[2]
+    first = Audio.read(tmp_path / "x.wav").samples
+    run(capsys, *argv, "--best-of", "1", "--seed", kept["seed"])
+    assert torch.equal(Audio.read(tmp_path / "x.wav").samples, first)
+
+
+def test_a_length_that_is_no_good_sign_is_one_line(capsys, folder, tmp_path):
+    argv = ("generate", "--task", "tts", "--text", "a" * 30, "--model", folder, "--out", tmp_path / "x.wav")
+    _, out, err = run(capsys, *argv, "--max-seconds", "0.04", "--json", "--quiet")
+    expected = "speech: 0.0 s for 30 characters, about 2.0 s would be usual; cut at its longest, the end may be missing"
+    assert err.count("\n") == 1
+    assert err.startswith(expected)
+    assert json.loads(out)["lengths"]["speech"] == {
+        "seconds": 0.04,
+        "characters": 30,
+        "expected_seconds": 1.98,
+        "longest_seconds": 0.04,
+        "verdict": "cut",
+    }
+
+
+def test_guidance_is_a_number_or_numbers_by_name(capsys, folder, tmp_path):
+    argv = ("generate", "--task", "tts", "--text", "a", "--model", folder, "--out", tmp_path / "x.wav")
+    argv += ("--max-seconds", "0.4", "--quiet")
+    made = []
+    for guidance in ("2.5", "text=2.5", "text=1"):
+        assert run(capsys, *argv, "--guidance", guidance)[0] == 0
+        made.append(Audio.read(tmp_path / "x.wav").samples)
+    assert torch.equal(made[0], made[1])
+    assert made[0].shape != made[2].shape or not torch.equal(made[0], made[2])
+    for wrong, message in [
+        (
+            "voice=2",
+            "task 'tts' cannot be guided by 'voice': the model's card does not mark it 'guided'. Guided: text.",
+        ),
+        ("text=", "argument --guidance: is 'text=', allowed: a number, or numbers by name: text=1.75,voice=1.3"),
+    ]:
+        status, _, err = run(capsys, *argv, "--guidance", wrong)
+        assert status == 2
+        assert err.startswith(f"unitok: {message}")
+
+
 def test_several_targets_are_printed_by_name(capsys, folder, wav, tmp_path):
     argv = ("generate", "--task", "s2st_chain", "--audio", wav, "--model", folder, "--max-text-tokens", 3)
     status, out, _ = run(capsys, *argv, "--out", tmp_path / "x.wav", "--max-seconds", "0.2")

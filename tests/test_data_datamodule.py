@@ -52,6 +52,13 @@ def test_a_record_serves_every_task_that_finds_its_fields(shards):
     assert task_counts(module, module.train_dataloader()) == {"tts": 18, "asr": 18}
 
 
+def test_guided_conditions_are_left_out_in_training_only(shards):
+    module = data(str(shards), val=str(shards), tasks=[TaskMix("tts")], guided_dropout=1.0)
+    text = module.builder.vocabulary.start_id("text")
+    assert not any((batch.tokens == text).any() for batch in module.train_dataloader())
+    assert all((batch.tokens == text).any(1).any(1).all() for batch in module.val_dataloader())
+
+
 def test_weights_decide_the_share_of_each_task(shards):
     module = data(
         str(shards), tasks=[TaskMix("tts", 3.0), TaskMix("asr", 1.0)], epoch_size=400, batching=BatchConfig(5000)

@@ -125,14 +125,26 @@ def test_the_loss_of_an_entry_can_weigh_more(reader, builder):
     assert float(plain.loss_weights.sum()) > 0
 
 
-def test_guided_conditions_are_left_out_together_and_are_needed_otherwise(reader, builder):
+def test_guided_conditions_are_left_out_and_are_needed_otherwise(reader, builder):
     card = Task.load("tts")
     examples = TaskExamples(reader, card, builder, guided_dropout=0.3)
     names = [{s.name for s in examples.sequence(i % len(examples), rng(i)).segments} for i in range(400)]
     assert 0.2 < sum("text" not in each for each in names) / 400 < 0.4
     with pytest.raises(DataError, match="needs condition 'text'"):
         builder.build(card, {}, targets=False)
-    assert len(builder.build(card, {}, targets=False, unguided=True)) == 2
+    assert len(builder.build(card, {}, targets=False, without=["text"])) == 2
+
+
+def test_of_several_guided_conditions_each_set_is_left_out_as_often(reader, builder):
+    voice = {"name": "voice", "kind": "label", "field": "speaker", "guided": True}
+    text = {"name": "text", "kind": "text", "guided": True}
+    card = Task.from_card({**task_with(voice).to_card(), "conditions": [text, voice]})
+    examples = TaskExamples(reader, card, builder, guided_dropout=0.6)
+    had = [tuple(examples.sequence(i % len(examples), rng(i)).split()) for i in range(600)]
+    shares = {names: had.count(names) / 600 for names in set(had)}
+    assert shares.pop(("text", "voice", "speech")) == pytest.approx(0.4, abs=0.06)
+    assert shares.keys() == {("text", "speech"), ("voice", "speech"), ("speech",)}
+    assert all(share == pytest.approx(0.2, abs=0.06) for share in shares.values())
 
 
 def test_optional_conditions_are_left_out_as_often_as_asked_and_the_same_each_time(reader, builder):

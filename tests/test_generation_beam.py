@@ -9,6 +9,7 @@ from toy_sequences import toy_builder
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
+from unitok.generation.guidance import GuidanceStep
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import OneOf
 from unitok.tasks import Sampling
@@ -85,6 +86,6 @@ def test_beams_are_for_one_text_and_without_guidance():
             request(0, task, beams=2)
     one = request(0)
     with pytest.raises(GenerationError, match="beams and guidance do not go together"):
-        dataclasses.replace(one, sampling=Sampling(beams=2), guidance=2.0, unguided=one.prompt)
+        dataclasses.replace(one, sampling=Sampling(beams=2), guidance=[GuidanceStep(2.0, one.prompt)])
     with pytest.raises(GenerationError, match="beams is 0; it must be a whole number, 1"):
         Sampling(beams=0)

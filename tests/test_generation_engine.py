@@ -11,6 +11,8 @@ from toy_sequences import FRAME_RATE_HZ, N_CODEBOOKS, semantic_task, toy_builder
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
+from unitok.generation.guidance import GuidanceStep
+from unitok.generation.lengths import TargetLength
 from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.scoring import score_sequences
 from unitok.model.lm import UnitokLM
@@ -95,19 +97,20 @@ def slow_generate(lm: UnitokLM, one: GenerationRequest) -> torch.Tensor:
     n_prompt = len(rows)
     K, Kc = N_CODEBOOKS, lm.config.ar_codebooks
 
-    def states(prompt: TokenSequence = one.prompt) -> torch.Tensor:
+    def states(prompt: TokenSequence) -> torch.Tensor:
         tokens = torch.tensor([prompt.tokens.tolist() + rows[n_prompt:]])
         mask, frame_mask = torch.zeros(2, 1, tokens.shape[1], dtype=torch.bool)
         mask[:, : len(prompt)] = True
         frame_mask[:, [i + len(prompt) - n_prompt for i in sum(frames_of, [])]] = True
         return lm.hidden(lm.coarse(tokens, frame_mask), mask)[0]
 
-    def guided(logits_of) -> torch.Tensor:
-        own = logits_of(states()[-1]).log_softmax(-1)
-        if one.unguided is None:
-            return own
-        without = logits_of(states(one.unguided)[-1]).log_softmax(-1)
-        return torch.where(own.isfinite(), without + one.guidance * (own - without), own)
+    def guided(logits_after) -> torch.Tensor:
+        prompts = [*(step.without for step in one.guidance), one.prompt]
+        stages = [logits_after(prompt).log_softmax(-1) for prompt in prompts]
+        moved = stages[0]
+        for step, before, after in zip(one.guidance, stages[:-1], stages[1:], strict=True):
+            moved = moved + step.scale * (after - before)
+        return torch.where(stages[-1].isfinite(), moved, stages[-1])
 
     def draw(logits: torch.Tensor) -> int:
         return int(sample(filter_logits(logits[None], *one.sampling.filters()), [generator]))
@@ -124,31 +127,30 @@ def slow_generate(lm: UnitokLM, one: GenerationRequest) -> torch.Tensor:
                 [VOCABULARY.end_id(target.kind)] if n >= (target.kind != "text") else []
             )
             logits = torch.full((VOCABULARY.size,), -torch.inf)
-            logits[legal] = guided(lm.slot0_logits)[legal]
+            logits[legal] = guided(lambda prompt: lm.slot0_logits(states(prompt)[-1]))[legal]
             row = [draw(logits)] + [0] * (K - 1)
             if row[0] == VOCABULARY.end_id(target.kind):
                 rows.append(row)
                 break
             for k in range(1, Kc if is_audio else 1):
-                logits = guided(lambda state: lm.local_logits(state[None], torch.tensor([row[: Kc - 1]]))[k - 1][0])  # noqa: B023
+                known = torch.tensor([row[: Kc - 1]])
+                logits = guided(lambda prompt: lm.local_logits(states(prompt)[-1:], known)[k - 1][0])  # noqa: B023
                 row[k] = int(VOCABULARY.ids_of(f"audio.{k}")[draw(logits)])
             frames.append(len(rows))
             rows.append(row)
         if is_audio:
             frames_of.append(frames)
     rows.append([VOCABULARY.eos_id] + [0] * (K - 1))
-    tokens, hidden = torch.tensor(rows), states()
+    tokens = torch.tensor(rows)
     for frames in frames_of:
         for level in range(Kc, K):
             valid = torch.ones(1, len(frames), dtype=torch.bool)
-            logits = lm.refine_logits(hidden[None, frames], tokens[None, frames], level, valid).log_softmax(-1)
-            if one.unguided is not None:
-                shifted = torch.tensor(frames) + len(one.unguided) - n_prompt
-                without = lm.refine_logits(
-                    states(one.unguided)[None, shifted], tokens[None, frames], level, valid
-                ).log_softmax(-1)
-                logits = without + one.guidance * (logits - without)
-            tokens[frames, level] = VOCABULARY.ids_of(f"audio.{level}")[logits[0].argmax(-1)]
+
+            def refined(prompt: TokenSequence) -> torch.Tensor:
+                hidden = states(prompt)[None, torch.tensor(frames) + len(prompt) - n_prompt]  # noqa: B023
+                return lm.refine_logits(hidden, tokens[None, frames], level, valid)[0]  # noqa: B023
+
+            tokens[frames, level] = VOCABULARY.ids_of(f"audio.{level}")[guided(refined).argmax(-1)]
     return tokens
 
 
@@ -168,8 +170,18 @@ def guided(one: GenerationRequest, guidance: float) -> GenerationRequest:
     card = dataclasses.replace(
         one.task, conditions=tuple(dataclasses.replace(c, optional=True) for c in one.task.conditions)
     )
-    unguided = BUILDER.build(card, values, targets=False)
-    return dataclasses.replace(one, guidance=guidance, unguided=unguided)
+    return dataclasses.replace(one, guidance=[GuidanceStep(guidance, BUILDER.build(card, values, targets=False))])
+
+
+def guided_twice(seed: int, guidance: tuple[float, float], **settings) -> GenerationRequest:
+    """Return a request guided by its text, and by its prompt beside the text."""
+    one, values = request("tts", seed, **settings), {"text": "ab", "prompt": random_codes(5, seed)}
+    whole, text_only, bare = (
+        BUILDER.build(TASKS["tts"], values, targets=False, without=names)
+        for names in ((), ("prompt",), ("text", "prompt"))
+    )
+    steps = [GuidanceStep(scale, without) for scale, without in zip(guidance, (bare, text_only), strict=True)]
+    return dataclasses.replace(one, prompt=whole, guidance=steps)
 
 
 @pytest.mark.parametrize("ar_codebooks", [1, 2, N_CODEBOOKS])
@@ -178,17 +190,42 @@ def test_guided_rows_among_others_equal_the_slow_reference(ar_codebooks):
     lm = tiny_lm(BUILDER, ar_codebooks, seed=7)
     plain = [one for one in mixed(40) if not one.per_kind]
     requests = [guided(one, 0.5 + i) if i % 2 else one for i, one in enumerate(plain)]
+    requests[2:2] = [guided_twice(1, (2.0, 0.5)), guided_twice(2, (0.0, 3.0))]
     results = Engine(lm, VOCABULARY).generate(requests)
     for result, one in zip(results, requests, strict=True):
         assert result.sequence.tokens.tolist() == slow_generate(lm, one).tolist()
     assert tokens_of(results) != tokens_of(Engine(lm, VOCABULARY).generate(plain))
 
 
+def test_guidance_by_several_conditions_with_one_scale_is_guidance_by_all():
+    engine = Engine(tiny_lm(BUILDER, 2, seed=3), VOCABULARY)
+    chained, plain = guided_twice(1, (1.7, 1.7)), guided_twice(1, (1.0, 1.0))
+    at_once = dataclasses.replace(chained, guidance=chained.guidance[:1])
+    off = dataclasses.replace(plain, guidance=())
+    same, expected, unmoved, unguided = engine.generate([chained, at_once, plain, off])
+    assert tokens_of([same, unmoved]) == tokens_of([expected, unguided])
+    assert tokens_of([same]) != tokens_of([unguided])
+
+
+@torch.inference_mode()
+def test_masked_refinement_is_guided_in_every_pass():
+    lm = tiny_lm(BUILDER, 2, seed=5, refinement="masked")
+    engine = Engine(lm, VOCABULARY)
+    requests = [guided(request("tts", seed, greedy=True, refine_passes=1), 4.0) for seed in range(4)]
+    for result, one in zip(engine.generate(requests), requests, strict=True):
+        assert result.sequence.tokens.tolist() == slow_generate(lm, one).tolist()
+    many = request("tts", 2, refine_passes=4)
+    results = engine.generate([many, guided(many, 1.0), guided(many, 4.0)])
+    plain, off, strong = (result.sequence.codes("speech") for result in results)
+    assert torch.equal(plain, off)
+    assert plain.shape != strong.shape or not torch.equal(plain[2:], strong[2:])
+
+
 def test_no_guidance_is_guidance_by_1_and_full_neglect_is_0():
     engine, one = Engine(tiny_lm(BUILDER, 2, seed=3), VOCABULARY), request("tts", 1)
     plain, off, ignored = engine.generate([one, guided(one, 1.0), guided(one, 0.0)])
     assert tokens_of([off]) == tokens_of([plain])
-    unguided = dataclasses.replace(one, prompt=guided(one, 1.0).unguided)
+    unguided = dataclasses.replace(one, prompt=guided(one, 1.0).guidance[0].without)
     [without] = engine.generate([unguided])
     ours, theirs, others = (result.sequence.codes("speech") for result in (ignored, without, plain))
     assert torch.equal(ours, theirs)
@@ -268,6 +305,32 @@ def test_the_text_limits_the_audio():
     prompts = [BUILDER.build(TASKS["tts"], {"text": "a" * n}, targets=False) for n in (1, 20)]
     results = Engine(lm, VOCABULARY).generate([GenerationRequest(prompt, TASKS["tts"]) for prompt in prompts])
     assert [result.sequence.codes("speech").shape[1] for result in results] == [25, 125]  # 1 s, and 20 × 0.25 s
+
+
+def test_the_text_keeps_the_audio_from_ending_early():
+    lm = tiny_lm(BUILDER, cls=Biased)
+    lm.bias = 1e4
+    card = TASKS["tts"].with_defaults(min_seconds_per_character=0.08, seconds_per_character=0.2)
+    prompts = [BUILDER.build(card, {"text": "a" * n}, targets=False) for n in (1, 20)]
+    requests = [GenerationRequest(prompt, card) for prompt in prompts]
+    requests.append(dataclasses.replace(requests[1], max_seconds=0.4))
+    results = Engine(lm, VOCABULARY).generate(requests)
+    assert [result.sequence.codes("speech").shape[1] for result in results] == [2, 40, 10]
+    [[short], [guarded], [cut]] = (result.lengths for result in results)
+    assert (short.seconds, short.expected_seconds, short.verdict) == (0.08, pytest.approx(0.2), "short")
+    assert (guarded.seconds, guarded.shortest_seconds, guarded.verdict) == (1.6, 1.6, "short")
+    assert (cut.shortest_seconds, cut.longest_seconds, cut.verdict) == (0.4, 0.4, "cut")
+    lm.bias = -1e4
+    [[long]] = (result.lengths for result in Engine(lm, VOCABULARY).generate(requests[1:2]))
+    assert (long.seconds, long.cut) == (long.longest_seconds, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "verdict"),
+    [(1.0, 2.0, "short"), (1.01, 2.0, "usual"), (4.0, 2.0, "long"), (0.9, 0.1, "usual"), (9.0, None, None)],
+)
+def test_a_length_is_judged_by_half_and_twice_what_is_expected(seconds, expected, verdict):
+    assert TargetLength("speech", seconds, False, 9.0, None, 5, expected).verdict == verdict
 
 
 def test_finished_rows_cost_the_local_stage_nothing():

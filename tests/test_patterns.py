@@ -1,6 +1,7 @@
 """Patterns: every one lays out as drawn, gives the codes back, looks at no later row, generates what it was taught."""
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tiny_models import TASKS, pattern_lm, random_codes
 from toy_sequences import N_CODEBOOKS
 
 from unitok.generation.engine import Engine, GenerationRequest
+from unitok.generation.guidance import GuidanceStep
 from unitok.generation.scoring import score_sequences
 from unitok.model.config import LMConfig, TransformerConfig
 from unitok.model.lm import UnitokLM
@@ -17,9 +19,11 @@ from unitok.pattern import PATTERNS, Pattern
 from unitok.sequence import collate
 from unitok.tasks import Sampling, SequenceBuilder
 
+STEREO = (0, 0, 1, 1)
 SETTINGS = [
     *(dict(pattern=name) for name in PATTERNS),
     dict(pattern="delay", delays=(0, 0, 2, 5)),
+    dict(pattern="delay", delays=STEREO),
     dict(pattern="flatten", groups=(0, 1, 1, 2)),
     dict(pattern="coarse_first", groups=(0, 0, 1, 2)),
     dict(pattern="multiscale", slot_embeddings="concat", condition_weight=1.0),
@@ -29,15 +33,40 @@ SETTINGS = [
 every_pattern = pytest.mark.parametrize("changes", SETTINGS, ids=lambda c: "-".join(map(str, c.values())))
 
 
+def drawn(name: str, word: str, n_codebooks: int) -> list[list[int]]:
+    """Return the rows of ids, one for each codebook, that the docstring of a pattern draws in lines with a word."""
+    ids = {"·": 0, "</>": 99, **{f"{k}{t}": 1 + t + 10 * k for k in range(n_codebooks) for t in range(3)}}
+    lines = inspect.getdoc(getattr(Pattern, name)).splitlines()
+    return [[ids[cell] for cell in line.split()[2:]] for line in lines if re.search(rf"({word}) \d   ", line)]
+
+
+def numbered(n_codebooks: int) -> torch.Tensor:
+    return torch.tensor([[1 + t + 10 * k for k in range(n_codebooks)] for t in range(3)])
+
+
 @pytest.mark.parametrize("name", PATTERNS)
 def test_the_drawing_is_what_it_lays_out(name):
-    frames = torch.tensor([[1 + t + 10 * k for k in range(3)] for t in range(3)])
-    rows = Pattern.of(name, 3).place(frames, end=99)
-    lines = [line.split()[2:] for line in inspect.getdoc(getattr(Pattern, name)).splitlines() if "slot " in line]
-    drawn = {"·": 0, "</>": 99, **{f"{k}{t}": 1 + t + 10 * k for k in range(3) for t in range(3)}}
-    assert [[drawn[cell] for cell in line] for line in lines] == [
-        [*slot, 99 * (k == 0)] for k, slot in enumerate(rows.T.tolist())
-    ]
+    rows = Pattern.of(name, 3).place(numbered(3), end=99)
+    assert drawn(name, "slot", 3) == [[*slot, 99 * (k == 0)] for k, slot in enumerate(rows.T.tolist())]
+
+
+def test_the_drawing_of_stereo_is_what_it_lays_out():
+    rows = Pattern.delay(4, STEREO).place(numbered(4), end=99)
+    assert drawn("delay", "left|right", 4) == rows.T.tolist()
+
+
+def test_stereo_is_laid_out_as_musicgen_is_in_transformers():
+    transformers = pytest.importorskip("transformers")
+    sizes = dict(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, ffn_dim=8)
+    ids = dict(pad_token_id=0, bos_token_id=0)
+    config = transformers.MusicgenDecoderConfig(**sizes, **ids, num_codebooks=4, audio_channels=2)
+    musicgen = transformers.MusicgenForCausalLM(config)
+    frames = 1 + torch.arange(20).reshape(5, 4)
+    # It begins with a frame that pads.
+    padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), frames]).T
+    ours = Pattern.delay(4, STEREO).place(frames, end=0)
+    _, laid_out = musicgen.build_delay_pattern_mask(padded, pad_token_id=0, max_length=1 + len(ours))
+    assert torch.equal(laid_out[:, 1:], ours.T)
 
 
 @st.composite
@@ -151,12 +180,12 @@ def requests(builder: SequenceBuilder, n: int = 6, **settings) -> list[Generatio
         values = {f.name: values[f.kind] for f in card.conditions if not f.optional}
         prompt = builder.build(card, values, targets=False)
         guided = seed in (0, 4)
-        unguided = builder.build(TASKS["tts"], {"text": "c"}, targets=False) if guided else None
+        without = builder.build(TASKS["tts"], {"text": "c"}, targets=False)
         sampling = Sampling(temperature=1.0, top_k=0, **settings)
         limits = {"max_seconds": 0.1 + 0.1 * seed, "max_text_tokens": 4}
         made.append(
             GenerationRequest(
-                prompt, card, sampling, seed=seed, guidance=2.0 if guided else 1.0, unguided=unguided, **limits
+                prompt, card, sampling, seed=seed, guidance=[GuidanceStep(2.0, without)] if guided else [], **limits
             )
         )
     return made

@@ -44,7 +44,9 @@ def test_the_tts_card_means_what_it_says():
         Field("prompt", "audio", optional=True, field="audio", max_seconds=3.0, source="same_speaker"),
     )
     assert task.targets == (Field("speech", "audio", field="audio"),)
-    assert task.generate == GenerateDefaults(temperature=0.6, top_k=30, max_seconds_per_character=0.25)
+    assert task.generate == GenerateDefaults(
+        temperature=0.6, top_k=30, seconds_per_character=0.066, max_seconds_per_character=0.25
+    )
     assert task.lang_field == "lang"
     assert Task.load("s2st").lang_field == "target_lang"
 
@@ -61,6 +63,14 @@ def test_the_readme_shows_the_tts_card():
     assert text.startswith("Cards live here, code lives in `unitok/tasks/`.")
     shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert shown == yaml.safe_load((SHIPPED / "tts.yaml").read_text())
+
+
+def test_guidance_by_condition_survives_its_card():
+    card = Task.load("tts").with_defaults(guidance={"text": 1.75})
+    assert card.generate.guidance == {"text": 1.75}
+    assert Task.from_card(card.to_card()) == card
+    with pytest.raises(CardError, match=r"generate.guidance.voice: is no guided condition. Guided: text"):
+        card.with_defaults(guidance={"voice": 2.0})
 
 
 def problems(**changes) -> list[str]:
@@ -126,10 +136,19 @@ def problems(**changes) -> list[str]:
             "generate.temprature: unknown key. Did you mean 'temperature'? Allowed: beams, best_of, "
             "codebook_temperatures, greedy, guidance, length_penalty, max_characters, max_seconds, "
             "max_seconds_per_character, "
-            "max_text_tokens, min_p, refine_passes, repetition_threshold, repetition_window, temperature, top_k, "
-            "top_p.",
+            "max_text_tokens, min_p, min_seconds_per_character, refine_passes, repetition_threshold, "
+            "repetition_window, seconds_per_character, temperature, top_k, top_p.",
         ),
         ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: a whole number, 1 or more."),
+        (
+            {"generate": {"guidance": {"text": -1}}},
+            "generate.guidance: is {'text': -1}, allowed: a number, 0 or more: 1 is off, 1.5 to 3 are usual; or one "
+            "for each guided condition, {text: 1.75, voice: 1.3}.",
+        ),
+        (
+            {"generate": {"guidance": {"txt": 2}}, "conditions": [{"name": "text", "kind": "text", "guided": True}]},
+            "generate.guidance.txt: is no guided condition. Did you mean 'text'? Guided: text.",
+        ),
         ({"generate": {"min_p": 2}}, "generate.min_p: is 2.0, allowed: a number from 0 (all ids) to 1."),
         ({"generate": {"top_p": 1.5}}, "generate.top_p: is 1.5, allowed: a number, more than 0, at most 1 (all ids)."),
         ({"generate": {"top_k": -1}}, "generate.top_k: is -1, allowed: 0 or more."),

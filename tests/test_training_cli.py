@@ -13,6 +13,7 @@ from records_for_tests import write_records
 from unitok.cards import card_root, list_cards
 from unitok.checkpoint import load_checkpoint
 from unitok.cli.main import main
+from unitok.tokenizers import load_audio_tokenizer
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "toy" / "lm.yaml"
 SMALL = ["--model.init_args.lm.transformer.d_model=16", "--model.init_args.lm.transformer.d_ff=24"]
@@ -22,6 +23,11 @@ SMALL = ["--model.init_args.lm.transformer.d_model=16", "--model.init_args.lm.tr
 def shards(tmp_path_factory):
     torch.set_num_threads(1)
     return str(write_records(tmp_path_factory.mktemp("records")))
+
+
+@pytest.fixture(scope="module")
+def stereo_shards(tmp_path_factory):
+    return str(write_records(tmp_path_factory.mktemp("stereo"), codec=load_audio_tokenizer("toy_audio_stereo")))
 
 
 def arguments(stage, shards, root, *more):
@@ -60,15 +66,19 @@ def test_every_shipped_config_is_understood(name, capsys):
 
 
 @pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("patterns/")])
-def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards, tmp_path):
-    assert main(arguments("fit", shards, tmp_path, "--config", name, "--trainer.val_check_interval=6")) == 0
+def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards, stereo_shards, tmp_path):
+    n_channels = 2 if "stereo" in name else 1
+    records = stereo_shards if n_channels == 2 else shards
+    assert main(arguments("fit", records, tmp_path, "--config", name, "--trainer.val_check_interval=6")) == 0
     model = load_checkpoint(tmp_path / "model")
-    assert f"patterns/{model.lm.pattern.name}" == name
+    assert name.endswith(model.lm.pattern.name)
     readme = (tmp_path / "model" / "README.md").read_text()
-    assert f"4 codebooks, pattern `{model.lm.pattern.name}`" in readme
+    assert f"{4 * n_channels} codebooks, pattern `{model.lm.pattern.name}`" in readme
     out = ["--out", str(tmp_path / "x.wav")]
     assert main(["generate", "--model", str(tmp_path / "model"), "--task", "tts", "--text", "one", *out]) == 0
-    assert soundfile.info(tmp_path / "x.wav").duration > 0
+    made = soundfile.info(tmp_path / "x.wav")
+    assert made.duration > 0
+    assert made.channels == n_channels
 
 
 def test_an_adapter_laid_over_a_config_trains_and_exports(shards, tmp_path):

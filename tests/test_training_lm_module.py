@@ -15,6 +15,7 @@ from unitok.checkpoint import load_checkpoint
 from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import BatchConfig, Example
 from unitok.errors import CardError, UnitokError
+from unitok.generation.engine import Engine
 from unitok.model.config import LMConfig
 from unitok.model.losses import LMOutput
 from unitok.tasks import Task
@@ -131,6 +132,21 @@ def test_every_part_is_logged_and_samples_and_pictures_are_shown(shards, tmp_pat
     assert "samples/tts/0/reference/speech" in audio
     assert {"sequence/tts", "sequence/asr", "attention/tts", "attention/asr"} <= set(events.Tags()["images"])
     assert "samples/asr/1/text/text_summary" in events.Tags()["tensors"]
+
+
+def test_neither_losses_nor_samples_of_validation_are_guided(shards, tmp_path, monkeypatch):
+    requests, generate, losses = [], Engine.generate, []
+    monkeypatch.setattr(Engine, "generate", lambda self, some: (requests.extend(some), generate(self, some))[1])
+    settings = {"val": True, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    for guidance in (1.0, 3.0):
+        board = L.pytorch.loggers.TensorBoardLogger(tmp_path, name="", version="")
+        lm = module(generate={"tts": {"guidance": guidance}})
+        shown = ValidationSamples(per_task=1, pictures=False)
+        fit(tmp_path, shards, 2, lm=lm, logger=board, callbacks=[shown], **settings)
+        losses.append(float(lm.trainer.callback_metrics["val/loss"]))
+    assert losses[0] == losses[1]
+    assert requests
+    assert not any(request.guidance for request in requests)
 
 
 def test_the_logged_validation_loss_is_the_mean_over_all_labels(shards, tmp_path):

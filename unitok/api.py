@@ -15,9 +15,7 @@ Letters: K codebooks, T codec frames, N samples.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -29,8 +27,11 @@ from unitok.audio import Audio
 from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unitok.errors import GenerationError, suggest
 from unitok.generation.constraints import StopReason
-from unitok.generation.engine import Engine, GenerationRequest, GenerationResult, OnStep
-from unitok.generation.requests import candidates, check_conditions, sampling, sampling_per_kind
+from unitok.generation.engine import Engine, GenerationRequest, OnStep
+from unitok.generation.guidance import GuidanceStep, conditions_left_out
+from unitok.generation.lengths import TargetLength
+from unitok.generation.requests import candidates, check_conditions, guidance_scales, sampling, sampling_per_kind
+from unitok.generation.reranking import Candidate, Choice, Reranker
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import Matching, OneOf, TextRule
 from unitok.model.lm import UnitokLM
@@ -39,14 +40,12 @@ from unitok.tasks import Field, SequenceBuilder, Task
 from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
 from unitok.vocabulary import Vocabulary
 
-__all__ = ["Generation", "Model", "Tokenizers", "load"]
+__all__ = ["Candidate", "Generation", "Model", "TargetLength", "Tokenizers", "load"]
 
 Value: TypeAlias = "Audio | str | Tensor"
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
 LONGEST_CONDITION_S = 300.0
 MAX_SEED = 2**62
-# Candidates of one request get seeds far apart, so that requests with neighbouring seeds share none.
-CANDIDATE_STRIDE = 1_000_003
 
 
 class Tokenizers(NamedTuple):
@@ -70,6 +69,12 @@ class Generation:
     """Sum of the targets' log-probabilities, see `GenerationResult`."""
     stop: StopReason
     """`end`, or `limit` where a target was cut at its longest."""
+    lengths: tuple[TargetLength, ...] = ()
+    """How long each audio and semantic target got, beside what the task's card expects."""
+    candidates: tuple[Candidate, ...] = ()
+    """What there was to choose from, with their scores (`best_of`); empty where only one was made."""
+    chosen: int | None = None
+    """Which of the candidates this is."""
 
     @property
     def value(self) -> Any:
@@ -102,9 +107,16 @@ class Model:
         self.tokenizers = Tokenizers(checkpoint.text_tokenizer, checkpoint.audio_tokenizer)
         self.tasks: dict[str, Task] = dict(checkpoint.tasks)
         self.builder = SequenceBuilder(
-            self.vocabulary, self.tokenizers.text, self.tokenizers.audio.frame_rate_hz, self.lm.pattern
+            self.vocabulary,
+            self.tokenizers.text,
+            self.tokenizers.audio.frame_rate_hz,
+            self.lm.pattern,
+            self.lm.config.features,
+            checkpoint.encoders,
+            self.lm.config.spelling,
         )
         self.engine = Engine(self.lm, self.vocabulary, text_size=self.tokenizers.text.size)
+        self.reranker = Reranker(self.name, self.engine, self.builder, self.tasks)
 
     def __repr__(self) -> str:
         n_parameters = sum(parameter.numel() for parameter in self.lm.parameters())
@@ -172,7 +184,7 @@ class Model:
         refine_passes: int | None = None,
         beams: int | None = None,
         length_penalty: float | None = None,
-        guidance: float | None = None,
+        guidance: float | Mapping[str, float] | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
         answers: Sequence[str] | None = None,
@@ -200,6 +212,7 @@ class Model:
             beams: Of a task that makes one text: beam search over so many; 1 draws.
             length_penalty: Texts of a beam search are compared by log-probability / length ** length_penalty.
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
+                One number for all, or one for each by name (`unitok.generation.guidance`).
             max_seconds: Longest audio, in s.
             max_text_tokens: Longest text, in tokens.
             answers: What a text or label may be; ids are drawn from those that lead to one of them.
@@ -231,13 +244,15 @@ class Model:
         }
         encoded, spoken = self._encoded(card, conditions), self._lang(lang)
         prompt = self.builder.build(card, encoded, lang=spoken, targets=False)
-        guidance, unguided = self._guidance(card, guidance), None
-        if guidance != 1:
-            unguided = self.builder.build(card, encoded, lang=spoken, targets=False, unguided=True)
+        present = {field.name for field in card.conditions if field.default is not None} | encoded.keys()
+        scales = {name: scale for name, scale in guidance_scales(card, guidance).items() if name in present}
+        steps = [
+            GuidanceStep(scale, self.builder.build(card, encoded, lang=spoken, targets=False, without=names))
+            for scale, names in conditions_left_out(scales)
+        ]
         return GenerationRequest(
             prompt=prompt,
-            guidance=guidance,
-            unguided=unguided,
+            guidance=steps,
             task=card,
             sampling=sampling(card, given),
             per_kind=sampling_per_kind(card, given, per_kind or {}),
@@ -253,17 +268,19 @@ class Model:
         *,
         batch_size: int = 16,
         best_of: int | None = None,
+        hear: bool = False,
         on_step: OnStep | None = None,
     ) -> list[Generation]:
-        """Carry out prepared requests, and keep the details that `generate` leaves out."""
-        if best_of is not None and best_of < 1:
-            raise GenerationError(f"best_of is {best_of}; it must be 1 or more.")
-        counts = [self._n_candidates(request) if best_of is None else best_of for request in requests]
-        if max(counts, default=1) == 1:
-            results = self.engine.generate(requests, batch_size, on_step)
-        else:
-            results = self._best(requests, counts, batch_size, on_step)
-        return [self._decoded(result) for result in results]
+        """Carry out prepared requests, and keep the details that `generate` leaves out.
+
+        Args:
+            requests: What `request` returned.
+            batch_size: How many at once.
+            best_of: Candidates of each request, see `generate_batch`.
+            hear: Let the task that checks candidates also write down what it hears in each (`Candidate.heard`).
+            on_step: Called after every position with a `Progress`.
+        """
+        return [self._decoded(choice) for choice in self.reranker.run(requests, best_of, batch_size, on_step, hear)]
 
     def sequence(self, task: str, lang: str | None = None, **values: Any) -> TokenSequence:
         """Return the token sequence of a task: the prompt, or with its targets' values the whole.
@@ -339,17 +356,6 @@ class Model:
         tokenizer = self.tokenizers.text
         return OneOf(answers, tokenizer) if answers is not None else Matching(str(regex), tokenizer)
 
-    def _guidance(self, task: Task, given: float | None) -> float:
-        """Return how strongly to guide: what was asked for, or the card's."""
-        if given is not None and not isinstance(given, (int, float)):
-            raise GenerationError(f"guidance is {given!r}; it must be a number: 1 is off, 1.5 to 3 are usual.")
-        if given not in (None, 1) and not any(field.guided for field in task.conditions):
-            raise GenerationError(
-                f"task '{task.name}' cannot be guided: none of its conditions is 'guided' in the model's card. "
-                "Leave guidance out."
-            )
-        return task.generate.guidance if given is None else given
-
     def _lang(self, lang: str | None) -> str | None:
         names = self.vocabulary.lang_names
         return names[0] if lang is None and names else lang
@@ -358,13 +364,23 @@ class Model:
         return self.builder.build(task, self._encoded(task, values), lang=self._lang(lang), targets=targets)
 
     def _encoded(self, task: Task, values: Mapping[str, Any]) -> dict[str, str | Tensor]:
-        """Turn audio values into codes; names and types of the rest are the builder's to check."""
+        """Turn audio into codes, or into what an encoder takes; names and other types are the builder's to check."""
         fields = {field.name: field for field in task.fields}
-        return {
-            name: self._codes(fields[name], value) if name in fields and fields[name].kind == "audio" else value
-            for name, value in values.items()
-            if value is not None
-        }
+        encoded = {name: value for name, value in values.items() if value is not None}
+        for name, value in encoded.items():
+            field = fields.get(name)
+            if field is not None and field.kind == "audio":
+                encoded[name] = self._codes(field, value)
+            elif field is not None and field.kind == "features" and field.takes == "audio":
+                encoded[name] = self._samples(field, value)
+        return encoded
+
+    def _samples(self, field: Field, value: Any) -> Tensor:
+        """Return what an encoder takes of one recording, samples `[N]`; states `[T, E]` stay as they are."""
+        encoder = self.builder.encoders.get(field.encoder)
+        if isinstance(value, Tensor) or encoder is None:
+            return value  # the builder checks it
+        return encoder.waveform(Audio.of(value))
 
     def _codes(self, field: Field, value: Any) -> Tensor:
         """Return codes `[K, T]` of one audio value; the codec runs on each alone, so batches change nothing."""
@@ -383,8 +399,9 @@ class Model:
             encoded = self.tokenizers.audio.encode(audio.samples[None], audio.sample_rate_hz)
         return encoded.codes[0, : self.vocabulary.n_codebooks, : int(encoded.lengths[0])].cpu()
 
-    def _decoded(self, result: GenerationResult) -> Generation:
+    def _decoded(self, choice: Choice) -> Generation:
         values: dict[str, Value] = {}
+        result = choice.result
         sequence = result.sequence
         for segment in sequence.segments:
             if segment.role != "target":
@@ -395,66 +412,20 @@ class Model:
                 values[segment.name] = sequence.codes(segment.name)
             else:
                 values[segment.name] = self.tokenizers.text.decode(sequence.text_ids(segment.name))
-        return Generation(values, sequence, result.log_probability, result.stop)
+        return Generation(
+            values,
+            sequence,
+            result.log_probability,
+            result.stop,
+            result.lengths,
+            choice.candidates,
+            choice.chosen,
+        )
 
     def _audio(self, codes: Tensor) -> Audio:
         with torch.inference_mode():
             wav = self.tokenizers.audio.decode(codes[None])
         return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
-
-    def _best(
-        self, requests: Sequence[GenerationRequest], counts: Sequence[int], batch_size: int, on_step: OnStep | None
-    ) -> list[GenerationResult]:
-        """Make so many candidates of each request and keep the one whose text its check finds likeliest."""
-        checks = [self._check(request) for request in requests]
-        for check, request, n in zip(checks, requests, counts, strict=True):
-            if check is None and n > 1:
-                raise GenerationError(
-                    f"best_of compares what the model's own '{request.task.checked_by}' hears with the text: it needs "
-                    f"a task from text to audio and a model trained for '{request.task.checked_by}'; "
-                    f"task '{request.task.name}' of model '{self.name}' is not. Use best_of=1."
-                )
-        expanded = [
-            dataclasses.replace(request, seed=request.seed + CANDIDATE_STRIDE * i)
-            for request, n in zip(requests, counts, strict=True)
-            for i in range(n)
-        ]
-        results = iter(self.engine.generate(expanded, batch_size, on_step and _per_request(on_step, counts)))
-        best = []
-        for check, n in zip(checks, counts, strict=True):
-            group = list(itertools.islice(results, n))
-            if n > 1 and check is not None:
-                scores, _ = score_sequences(self.lm, [check(result) for result in group])
-                group = [group[int(scores.argmax())]]
-            best += group
-        return best
-
-    def _n_candidates(self, request: GenerationRequest) -> int:
-        """Return what the card says, and 1 where the candidates could not be compared."""
-        n = request.task.generate.best_of
-        return n if n == 1 or self._check(request) is not None else 1
-
-    def _check(self, request: GenerationRequest) -> Callable[[GenerationResult], TokenSequence] | None:
-        """Return what makes of a result the sequence in which its text is heard from its audio; None if nothing can."""
-        check = self.tasks.get(request.task.checked_by)
-        texts = [segment.name for segment in request.prompt.segments if segment.kind == "text"]
-        audio = next((target.name for target in request.task.targets if target.kind == "audio"), None)
-        if check is None or not texts or audio is None:
-            return None
-        heard = next((field.name for field in check.conditions if field.kind == "audio"), None)
-        said = next((target.name for target in check.targets if target.kind == "text"), None)
-        if heard is None or said is None:
-            return None
-        text = self.tokenizers.text.decode(request.prompt.text_ids(texts[-1]))
-        langs = {self.vocabulary.lang_id(name): name for name in self.vocabulary.lang_names}
-        lang = langs.get(int(request.prompt.tokens[2, 0]))  # <bos> <task:…> <lang:…>
-        return lambda result: self.builder.build(check, {heard: result.sequence.codes(audio), said: text}, lang=lang)
-
-
-def _per_request(on_step: OnStep, counts: Sequence[int]) -> OnStep:
-    """Return a callback that counts requests where the engine counts candidates."""
-    share = len(counts) / sum(counts)
-    return lambda now: on_step(now._replace(n_done=int(now.n_done * share), n_requests=len(counts)))
 
 
 def _with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Cards, the YAML files of tasks, tokenizers and training recipes: finding them, reading them, saying what is wrong.
 
-A card is data, never code. Cards live in `tasks/`, `tokenizers/` and `configs/` of the checkout (`unitok/_cards/` in an
-installed wheel), and in folders of the user laid out alike. This module imports neither torch nor, until a card is
-read, OmegaConf.
+A card is data, never code. Cards live in `tasks/`, `tokenizers/`, `features/` and `configs/` of the checkout
+(`unitok/_cards/` in an installed wheel), and in folders of the user laid out alike. This module imports neither torch
+nor, until a card is read, OmegaConf.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = [
     "user_roots",
 ]
 
-CARD_KINDS = ("tasks", "tokenizers", "configs")
+CARD_KINDS = ("tasks", "tokenizers", "features", "configs")
 ENVIRONMENT_VARIABLE = "UNITOK_CARDS"
 SUFFIXES = (".yaml", ".yml")
 
 
 def card_root() -> Path:
-    """Return the folder that holds unitok's own `tasks/`, `tokenizers/` and `configs/`.
+    """Return the folder that holds unitok's own `tasks/`, `tokenizers/`, `features/` and `configs/`.
 
     Raises:
         CardError: If neither the wheel's copy nor a checkout of unitok is there.
@@ -61,7 +61,7 @@ def user_roots() -> list[Path]:
         if not root.is_dir():
             raise CardError(
                 f"card folder '{root}' (from --cards or {ENVIRONMENT_VARIABLE}) is not a folder. "
-                "Name a folder that holds tasks/, tokenizers/ or configs/."
+                "Name a folder that holds tasks/, tokenizers/, features/ or configs/."
             )
     return list({root.resolve(): root for root in named}.values())
 
@@ -79,7 +79,7 @@ def list_cards(kind: str) -> dict[str, Path]:
     A name is the path below the kind's folder without its suffix (`tts`, `mini/lm`). A user's card hides unitok's.
 
     Args:
-        kind: `"tasks"`, `"tokenizers"` or `"configs"`.
+        kind: `"tasks"`, `"tokenizers"`, `"features"` or `"configs"`.
 
     Raises:
         CardError: If two user folders own one name.

@@ -6,6 +6,7 @@
       model.safetensors    the weights; float32, or bfloat16/float16 to save space
       tokenizers/text/     the text tokenizer
       tokenizers/audio/    the codec
+      features/NAME/       encoders of features, where the model has any
       tasks/*.yaml         the cards the model was trained with
       README.md            the model card
 
@@ -28,6 +29,7 @@ from unitok.tasks import Task
 if TYPE_CHECKING:
     import torch
 
+    from unitok.features import FeatureEncoder
     from unitok.model.lm import UnitokLM
     from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
     from unitok.vocabulary import Vocabulary
@@ -45,7 +47,7 @@ __all__ = [
 FORMAT = 1
 CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.safetensors", "README.md"
 ADAPTER = "adapter.yaml"
-TEXT, AUDIO, TASKS = "tokenizers/text", "tokenizers/audio", "tasks"
+TEXT, AUDIO, TASKS, FEATURES = "tokenizers/text", "tokenizers/audio", "tasks", "features"
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
 REMEDY = "copy or export the checkpoint again"
 WEIGHT_TYPES = ("float32", "bfloat16", "float16")
@@ -70,6 +72,12 @@ class Checkpoint:
     """Shown to people."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping: steps, data, figures. Plain values."""
+
+    @property
+    def encoders(self) -> dict[str, FeatureEncoder]:
+        """Encoders of features that are attached to the model, by the names that cards use."""
+        inputs: Any = self.lm.feature_inputs
+        return {name: part.attached for name, part in inputs.items() if part.attached is not None}
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -183,6 +191,7 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
     config = _read_config(folder / CONFIG)
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     lm = _load_lm(folder, config, vocabulary)
+    _attach_encoders(lm, folder, config)
     tokenizers: dict[str, Any] = {}
     for part, load in (
         (TEXT, load_text_tokenizer),
@@ -210,9 +219,10 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     import yaml
 
     from unitok import __version__
+    from unitok.features import save_feature_encoder
     from unitok.tokenizers import save_tokenizer
 
-    vocabulary = checkpoint.vocabulary
+    vocabulary, encoders = checkpoint.vocabulary, checkpoint.encoders
     tokenizers = {"text": checkpoint.text_tokenizer, "audio": checkpoint.audio_tokenizer}
     config = {
         "format": FORMAT,
@@ -224,6 +234,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
             part: {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint}
             for part, tokenizer in tokenizers.items()
         },
+        **({"features": {name: encoder.fingerprint for name, encoder in encoders.items()}} if encoders else {}),
         "notes": dict(checkpoint.notes),
     }
     (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -231,6 +242,8 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     _save_weights(folder, checkpoint.lm, dtype)
     for part, tokenizer in tokenizers.items():
         save_tokenizer(tokenizer, folder / "tokenizers" / part)
+    for name, encoder in encoders.items():
+        save_feature_encoder(encoder, folder / FEATURES / name)
     write_tasks(folder / TASKS, checkpoint.tasks)
     (folder / README).write_text(readme or _model_card(checkpoint), encoding="utf-8")
 
@@ -242,6 +255,8 @@ def _save_weights(folder: Path, lm: UnitokLM, dtype: str) -> None:
     kept: dict[int, str] = {}
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in lm.state_dict().items():
+        if ".encoder." in name:  # in its own folder
+            continue
         # A tied weight appears under two names; safetensors stores it once.
         if kept.setdefault(tensor.data_ptr(), name) == name:
             stored = tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
@@ -270,6 +285,20 @@ def _load_lm(folder: Path, config: Mapping[str, Any], vocabulary: Vocabulary) ->
         raise CheckpointError(f"{folder / CONFIG}: 'model' does not describe a model: {error}") from error
     _load_weights(lm, weights, path)
     return lm
+
+
+def _attach_encoders(lm: UnitokLM, folder: Path, config: Mapping[str, Any]) -> None:
+    """Load the encoders that the checkpoint was written with."""
+    from unitok.features import load_feature_encoder
+
+    for name, stored in (config.get("features") or {}).items():
+        path = folder / FEATURES / name
+        try:
+            encoder = load_feature_encoder(path)
+        except (UnitokError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be loaded: {error}") from error
+        _check_fingerprint(path, encoder, {"fingerprint": stored})
+        lm.feature_inputs[name].attach(encoder)  # type: ignore[operator,union-attr]
 
 
 def _load_weights(lm: UnitokLM, weights: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -306,8 +335,9 @@ def _check_vocabulary(folder: Path, vocabulary: Vocabulary, trained_with: str | 
 
 def _check_fingerprint(path: Path, tokenizer: Any, stored: Mapping[str, str]) -> None:
     if tokenizer.fingerprint != stored["fingerprint"]:
+        what = "encoder" if path.parent.name == FEATURES else "tokenizer"
         raise CheckpointError(
-            f"{path}: is another tokenizer than the model was trained with (its fingerprint is "
+            f"{path}: is another {what} than the model was trained with (its fingerprint is "
             f"{tokenizer.fingerprint}, trained with {stored['fingerprint']}). {REMEDY.capitalize()}."
         )
 

@@ -93,13 +93,20 @@ class Pattern:
             slot 1    ·  10  11  12   ·   ·
             slot 2    ·   ·  20  21  22   ·
 
-        For stereo, let a codec interleave the channels' codebooks (left 0, right 0, left 1, …) and say `0 0 1 1 …`.
+        Stereo, with a codec whose codebooks are those of both channels in turn (kind `stereo`), is delays 0 0 1 1 …:
+        both channels of a level at once, each level behind the one before.
+
+            left 0    00  01  02  </>
+            right 0   10  11  12   ·
+            left 1     ·  20  21  22
+            right 1    ·  30  31  32
 
         Args:
             n_codebooks: K.
             delays: Rows that each is behind, K numbers, the first 0; default 0, 1, … K-1.
 
-        Source: MusicGen (arXiv:2306.05284), section 2.2.
+        Source: MusicGen (arXiv:2306.05284), section 2.2; its stereo models, as transformers runs them
+        (`MusicgenForCausalLM.build_delay_pattern_mask`).
         """
         delays = tuple(delays) or tuple(range(n_codebooks))
         _check("delays", delays, n_codebooks, "0 or more")

@@ -13,10 +13,10 @@ T frames. Masks are bool, True means use it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from unitok.tokenizers.base import TextTokenizer
 
-__all__ = ["Segment", "SequenceBatch", "TokenSequence", "collate"]
+__all__ = ["FeatureBatch", "FeatureValue", "Segment", "SequenceBatch", "TokenSequence", "collate", "collate_features"]
 
 Role = Literal["control", "condition", "target"]
 SPELLED_KINDS = ("text", "label")
@@ -43,7 +43,7 @@ class Segment:
     name: str
     """Name of the task's field; of a control token its name, such as `<bos>`."""
     kind: str
-    """`text`, `label`, `audio`, `semantic`, or `control`."""
+    """`text`, `label`, `audio`, `semantic`, `features`, or `control`."""
     role: Role
     """Which side of the task it is on."""
     start: int
@@ -52,11 +52,56 @@ class Segment:
     """One past the last position."""
     aligned: bool = False
     """Its content runs alongside that of the other aligned segments: targets, and conditions whose card says so."""
+    n_before: int = 1
+    """Positions of its start marker; a control token has none."""
+    n_after: int = 1
+    """Positions of its end marker."""
 
     @property
     def content(self) -> slice:
         """The positions between the markers; a control token's own position."""
-        return slice(self.start, self.stop) if self.role == "control" else slice(self.start + 1, self.stop - 1)
+        if self.role == "control":
+            return slice(self.start, self.stop)
+        return slice(self.start + self.n_before, self.stop - self.n_after)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureValue:
+    """What stands at the positions of a `features` segment, in place of tokens."""
+
+    encoder: str
+    """Which of the model's feature inputs it is for."""
+    values: Tensor
+    """States `[T, E]`, float; or what the encoder takes: ids of a text `[N]`, int64, or samples `[N]`, float."""
+    encoded: bool
+    """Are they states?"""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBatch:
+    """The values of a batch that are for one feature input, padded on the right with 0."""
+
+    values: Tensor
+    """States `[n, T, E]` or inputs `[n, N]`."""
+    lengths: Tensor
+    """`[n]`, int64: states or inputs of each."""
+    rows: Tensor
+    """`[n]`, int64: the sequence that each is in."""
+    starts: Tensor
+    """`[n]`, int64: its first position there."""
+    n_positions: Tensor
+    """`[n]`, int64: how many positions it fills."""
+    encoded: bool
+    """Are they states?"""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> FeatureBatch:
+        """Return the values on another device."""
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> FeatureBatch:
+        """Return this with each tensor changed."""
+        tensors = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{k: change(v) for k, v in tensors.items() if isinstance(v, Tensor)})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,6 +124,8 @@ class TokenSequence:
     """Weights of the codebooks of audio targets; empty means the model's own."""
     pattern: Pattern | None = None
     """Where the codes of audio stand; None means one frame at a position, as in the drawing above."""
+    features: Mapping[str, FeatureValue] = dataclasses.field(default_factory=dict)
+    """What stands in the segments of kind `features`, by their names; their tokens are `<empty>`."""
 
     def __post_init__(self) -> None:
         """Check that the segments cover the tokens.
@@ -162,12 +209,14 @@ class TokenSequence:
     def split(self) -> dict[str, str | Tensor]:
         """Return what the sequence was built from: text of text and label segments, codes `[K', T]` of the others.
 
+        Features are not among it: `features` has them.
+
         Raises:
             TokenizerError: If there is text and no text tokenizer.
         """
         values: dict[str, str | Tensor] = {}
         for segment in self.segments:
-            if segment.role == "control":
+            if segment.role == "control" or segment.kind == "features":
                 continue
             if segment.kind not in SPELLED_KINDS:
                 values[segment.name] = self.codes(segment.name)
@@ -191,8 +240,10 @@ class TokenSequence:
 
     @property
     def frame_mask(self) -> Tensor:
-        """`[S]`: slots hold codes of an audio target here."""
-        return self._covering([s.content for s in self.segments if s.role == "target" and s.kind == "audio"])
+        """`[S]`: slots hold codes of an audio target here, or the frame that ends it where that is its end marker."""
+        audio = [s for s in self.segments if s.role == "target" and s.kind == "audio"]
+        ends = [slice(s.content.stop, s.content.stop + 1) for s in audio if self._ends_with_frame(s)]
+        return self._covering([s.content for s in audio] + ends)
 
     @property
     def target_mask(self) -> Tensor:
@@ -232,7 +283,7 @@ class TokenSequence:
     def _slot0_labels(self, role: Role) -> Tensor:
         mask = torch.zeros(len(self), dtype=torch.bool)
         for segment in self.segments:
-            if segment.role != role:
+            if segment.role != role or segment.kind == "features":
                 continue
             start, end, stride = segment.content.start, segment.content.stop, 1
             if segment.kind == "audio" and self.pattern is not None:
@@ -240,8 +291,11 @@ class TokenSequence:
                 end = start + stride * self.pattern.n_frames(
                     end - start
                 )  # the first end marker, where there are several
-            mask[start : end + 1 : stride] = True
+            mask[start : min(end + 1, segment.stop) : stride] = True
         return mask
+
+    def _ends_with_frame(self, segment: Segment) -> bool:
+        return segment.n_after > 0 and bool(self.tokens[segment.content.stop, 1:].any())
 
     def _covering(self, stretches: Sequence[slice]) -> Tensor:
         covered = torch.zeros(len(self), dtype=torch.bool)
@@ -259,6 +313,8 @@ class TokenSequence:
             n_codebooks, T = self.vocabulary.tokens_to_codes(self._frames(content)).shape
             seconds = f", {T / self.frame_rate_hz:.1f} s" if self.frame_rate_hz else ""
             body = f"[{n_codebooks} × {_count(T, 'frame')}{seconds}]"
+        elif segment.kind == "features":
+            body = f"[{_count(len(content), 'position')} of {self.features[segment.name].encoder}]"
         else:
             body = f"[{_count(len(content), 'token')}]"
         return " ".join(filter(None, [f"<{segment.kind}>", body, f"</{segment.kind}>"]))
@@ -299,6 +355,8 @@ class SequenceBatch:
     """`[B, S]`, float32: how far into its segment a position of aligned content is, 0 to 1; negative elsewhere."""
     codebook_weight: Tensor | None = None
     """`[B, K]`, float32: codebook weights of the task cards, 1 where a card has none; None where no card has any."""
+    features: Mapping[str, FeatureBatch] = dataclasses.field(default_factory=dict)
+    """What stands in segments of kind `features`, by the feature input it is for."""
 
     def __len__(self) -> int:
         """Return the number of sequences, B."""
@@ -319,7 +377,9 @@ class SequenceBatch:
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> SequenceBatch:
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
+        changed: dict[str, Any] = {name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)}
+        features = {name: part.mapped(change) for name, part in self.features.items()}
+        return dataclasses.replace(self, **changed, features=features)
 
 
 def collate(sequences: Sequence[TokenSequence]) -> SequenceBatch:
@@ -344,7 +404,37 @@ def collate(sequences: Sequence[TokenSequence]) -> SequenceBatch:
         loss_weight=_padded([s.loss_weight for s in sequences]),
         place=_padded([s.place for s in sequences], fill=-1.0),
         codebook_weight=_codebook_weight(sequences),
+        features=collate_features(sequences),
     )
+
+
+def collate_features(sequences: Sequence[TokenSequence]) -> dict[str, FeatureBatch]:
+    """Return the features of sequences side by side, by the feature input they are for.
+
+    Raises:
+        DataError: If some are states and some an encoder's inputs.
+    """
+    found: dict[str, list[tuple[FeatureValue, int, slice]]] = {}
+    for row, sequence in enumerate(sequences):
+        for segment in sequence.segments:
+            if segment.kind == "features":
+                value = sequence.features[segment.name]
+                found.setdefault(value.encoder, []).append((value, row, segment.content))
+    batches = {}
+    for name, parts in found.items():
+        values = [value.values for value, _, _ in parts]
+        encoded = parts[0][0].encoded
+        if any(value.encoded != encoded for value, _, _ in parts):
+            raise DataError(f"features for '{name}': some are states, some what the encoder takes. Prepare all alike.")
+        batches[name] = FeatureBatch(
+            values=_padded(values),
+            lengths=torch.tensor([len(value) for value in values]),
+            rows=torch.tensor([row for _, row, _ in parts]),
+            starts=torch.tensor([content.start for _, _, content in parts]),
+            n_positions=torch.tensor([content.stop - content.start for _, _, content in parts]),
+            encoded=encoded,
+        )
+    return batches
 
 
 def _codebook_weight(sequences: Sequence[TokenSequence]) -> Tensor | None:

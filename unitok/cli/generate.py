@@ -18,9 +18,9 @@ from unitok.errors import GenerationError
 from unitok.tasks import Sampling
 
 if TYPE_CHECKING:
-    from unitok.api import Generation, Model
+    from unitok.api import Candidate, Generation, Model, TargetLength
 
-__all__ = ["add_arguments", "describe", "run", "write_targets"]
+__all__ = ["add_arguments", "describe", "in_detail", "remarks", "run", "write_targets"]
 
 logger = logging.getLogger("unitok")
 
@@ -60,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--greedy", action="store_true", default=None, help="take the likeliest id at every step")
     how.add_argument(
-        "--guidance", type=float, metavar="X", help="follow the conditions more closely than 1, which is off"
+        "--guidance",
+        type=guidance,
+        metavar="X",
+        help="follow the conditions more closely than 1, which is off; or by name: text=1.75,voice=1.3",
     )
     how.add_argument("--max-seconds", type=float, metavar="S", help="longest audio made")
     how.add_argument("--max-text-tokens", type=int, metavar="N", help="longest text made")
@@ -96,6 +99,19 @@ def run(args: argparse.Namespace) -> int:
     return _run_one(args)
 
 
+def guidance(text: str) -> float | dict[str, float]:
+    """Read `1.75` as a number, `text=1.75,voice=1.3` as numbers by name."""
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(scale) for name, scale in pairs}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"is '{text}', allowed: a number, or numbers by name: text=1.75,voice=1.3"
+        ) from error
+
+
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the generation settings that were given, as `Model.request` takes them."""
     return {name: value for name in SETTINGS if (value := getattr(args, name)) is not None}
@@ -110,7 +126,7 @@ def _run_one(args: argparse.Namespace) -> int:
     model = load_model(args)
     request = model.request(task.name, **settings(args), **values(args, task.conditions))
     with progress(args, task.name) as on_step:
-        [generation] = model.run([request], best_of=args.best_of, on_step=on_step)
+        [generation] = model.run([request], best_of=args.best_of, hear=in_detail(args), on_step=on_step)
     files = write_targets(generation, Path(args.out)) if args.out else {}
     if args.plot:
         _plot(generation, args.plot)
@@ -118,9 +134,43 @@ def _run_one(args: argparse.Namespace) -> int:
         print(json.dumps({"task": task.name, **describe(generation, files, model)}, ensure_ascii=False))
     else:
         _print(generation, files)
-    if generation.stop == "limit":
-        logger.warning("cut at its longest: --max-seconds and --max-text-tokens set how long that is.")
+    for remark in remarks(generation):
+        logger.warning(remark)
+    if generation.chosen is not None:
+        logger.debug(_choice(generation, task.checked_by))
     return 0
+
+
+def in_detail(args: argparse.Namespace) -> bool:
+    """Was more asked for than the result alone?"""
+    return args.json or args.verbose
+
+
+def remarks(generation: Generation) -> list[str]:
+    """Return a line on each target whose length is no good sign."""
+    lines = []
+    for length in generation.lengths:
+        per_text = "" if length.n_characters is None else f" for {length.n_characters} characters"
+        usual = "" if length.expected_seconds is None else f", about {length.expected_seconds:.1f} s would be usual"
+        made = f"{length.target}: {length.seconds:.1f} s{per_text}{usual}"
+        if length.verdict == "cut":
+            lines.append(f"{made}; cut at its longest, the end may be missing: --max-seconds sets how long that is.")
+        elif length.verdict == "short":
+            lines.append(f"{made}; words may be missing: try another --seed, or --best-of.")
+        elif length.verdict == "long":
+            lines.append(f"{made}; it may repeat itself: try another --seed, or --best-of.")
+    if generation.stop == "limit" and not any(length.cut for length in generation.lengths):
+        lines.append("cut at its longest: --max-text-tokens sets how long that is.")
+    return lines
+
+
+def _choice(generation: Generation, checked_by: str) -> str:
+    """Say which candidate was kept, and why."""
+    scores = " ".join(f"{candidate.score:.1f}" for candidate in generation.candidates)
+    kept = generation.candidates[generation.chosen or 0]
+    heard = "" if kept.heard is None else f", {checked_by} hears {kept.heard!r}"
+    number = (generation.chosen or 0) + 1
+    return f"best of {len(generation.candidates)}: number {number} (--seed {kept.seed}), scores {scores}{heard}"
 
 
 def write_targets(generation: Generation, path: Path) -> dict[str, str]:
@@ -142,7 +192,8 @@ def describe(generation: Generation, files: dict[str, str], model: Model) -> dic
     """Return what was made as plain values.
 
     `audio` is the first file, `text` the last text; `targets` has all of them where there are several. `seconds` is how
-    long the audio made lasts, or where only text was made, the audio it was made from.
+    long the audio made lasts, or where only text was made, the audio it was made from. `lengths` has what was expected
+    of the length of each audio made, `candidates` what there was to choose from and `chosen` which of them this is.
     """
     row: dict[str, Any] = {}
     texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
@@ -153,14 +204,40 @@ def describe(generation: Generation, files: dict[str, str], model: Model) -> dic
     sides = {segment.role for segment in generation.sequence.segments if segment.kind == "audio"}
     side = "target" if "target" in sides else "condition"
     frames = sum(
-        segment.stop - segment.start - 2
+        segment.content.stop - segment.content.start
         for segment in generation.sequence.segments
         if segment.kind == "audio" and segment.role == side
     )
     row["seconds"] = round(frames / model.tokenizers.audio.frame_rate_hz, 3)
     if len(generation.values) > 1:
         row["targets"] = {**texts, **files}
-    return {**row, "log_probability": round(generation.log_probability, 4), "stop": generation.stop}
+    row |= {"log_probability": round(generation.log_probability, 4), "stop": generation.stop}
+    if generation.lengths:
+        row["lengths"] = {length.target: _length(length) for length in generation.lengths}
+    if generation.candidates:
+        row |= {"candidates": [_candidate(one) for one in generation.candidates], "chosen": generation.chosen}
+    return row
+
+
+def _length(length: TargetLength) -> dict[str, Any]:
+    values = {
+        "seconds": length.seconds,
+        "characters": length.n_characters,
+        "expected_seconds": length.expected_seconds,
+        "shortest_seconds": length.shortest_seconds,
+        "longest_seconds": length.longest_seconds,
+        "verdict": length.verdict,
+    }
+    return {
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    row = {"seed": candidate.seed, "score": round(candidate.score, 4), "seconds": round(candidate.seconds, 3)}
+    return row if candidate.heard is None else {**row, "heard": candidate.heard}
 
 
 def _print(generation: Generation, files: dict[str, str]) -> None:

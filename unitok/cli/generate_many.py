@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from unitok.cli.generate import describe, write_targets
+from unitok.cli.generate import describe, in_detail, remarks, write_targets
 from unitok.cli.request import load_model, progress, values
 from unitok.data.manifest import resolve_path
 from unitok.errors import DataError, GenerationError, UnitokError
@@ -156,7 +156,9 @@ def _generate(rows: list[_Row], model: Model, args: argparse.Namespace, on_step:
     if not ready:
         return
     try:
-        generations = model.run(requests, batch_size=args.batch_size, best_of=args.best_of, on_step=on_step)
+        generations = model.run(
+            requests, batch_size=args.batch_size, best_of=args.best_of, hear=in_detail(args), on_step=on_step
+        )
     except UnitokError as error:
         if len(ready) == 1:
             ready[0].error = str(error)
@@ -176,6 +178,8 @@ def _write(row: _Row, out: Path, results: TextIO, model: Model, print_too: bool)
             files = write_targets(row.generation, out / f"{row.id}.wav")
             names = {name: Path(file).name for name, file in files.items()}
             line = {**head, **describe(row.generation, names, model)}
+            for remark in remarks(row.generation):
+                logger.debug("%s: %s", row.id, remark)
         except (UnitokError, OSError) as error:
             row.error = str(error)
     if row.error is not None:

@@ -7,6 +7,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from unitok.errors import DataError
+
+if TYPE_CHECKING:
+    from unitok.data.prepare import FeaturePlan
 
 __all__ = ["add_arguments", "run"]
 
@@ -29,6 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--audio-fields", default="audio", metavar="A,B", help="fields that hold audio paths (default: audio)"
+    )
+    parser.add_argument(
+        "--features",
+        default="",
+        metavar="NAME=FIELD,…",
+        help="store the states of an encoder: NAME is a card of features/ or NAME:FOLDER, FIELD text or audio",
+    )
+    parser.add_argument(
+        "--feature-inputs",
+        default="",
+        metavar="NAME=FIELD,…",
+        help="store samples of audio for an encoder that is to be trained",
     )
     parser.add_argument(
         "--shard-size", type=int, default=1024, metavar="N", help="manifest rows in one shard (default: 1024)"
@@ -57,12 +75,14 @@ def run(args: argparse.Namespace) -> int:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_audio_tokenizer(args.tokenizer, device)
     fields = [name.strip() for name in args.audio_fields.split(",") if name.strip()]
+    features = [*_plans(args.features, device, True), *_plans(args.feature_inputs, device, False)]
     with _progress(not args.quiet) as on_progress:
         report = prepare(
             args.manifest,
             tokenizer,
             args.out,
             audio_fields=fields,
+            features=features,
             shard_size=args.shard_size,
             on_error=args.on_error,
             batch_seconds=args.batch_seconds,
@@ -78,6 +98,21 @@ def run(args: argparse.Namespace) -> int:
     if report.errors:
         logger.warning("%d rows left out; all are in %s/errors.jsonl", len(report.errors), args.out)
     return 1 if report.errors else 0
+
+
+def _plans(text: str, device: str, encoded: bool) -> list[FeaturePlan]:
+    """Read `NAME=FIELD,…`, where NAME may be `NAME:FOLDER`."""
+    from unitok.data.prepare import FeaturePlan
+    from unitok.features import load_feature_encoder
+
+    plans = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        named, equals, field = part.partition("=")
+        if not (named and equals and field):
+            raise DataError(f"'{part}' is not NAME=FIELD, such as t5_base=caption.")
+        name, _, where = named.partition(":")
+        plans.append(FeaturePlan(field, name, load_feature_encoder(where or name).to(device), encoded))
+    return plans
 
 
 @contextmanager

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACEHOLDERS", "add_model_options", "add_task_options", "load_model", "progress", "values"]
 
-PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE"}
+PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE", "features": "TEXT|FILE"}
 DEFAULT_MODEL = "mini"
 
 
@@ -125,7 +125,8 @@ def _destination(field: Field) -> str:
 
 
 def _described(field: Field, is_target: bool) -> str:
-    what = {"text": "text", "label": "a name", "audio": "audio file", "semantic": "semantic tokens"}[field.kind]
+    kind = field.takes if field.kind == "features" else field.kind
+    what = {"text": "text", "label": "a name", "audio": "audio file", "semantic": "semantic tokens"}[kind]
     if is_target:
         return f"{what}: a candidate; repeat it for each"
     if field.max_seconds is not None:

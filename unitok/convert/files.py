@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,25 @@ from torch import Tensor
 from unitok.errors import CheckpointError, MissingDependencyError, MissingWeightsError
 from unitok.tokenizers.weights import downloads_allowed
 
-__all__ = ["Weights", "find_folder", "license_of", "open_weights", "read_config"]
+__all__ = ["Source", "Weights", "find_folder", "license_of", "open_weights", "read_config", "weights_name"]
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-WANTED = ["*.json", "*.safetensors", "*.model", "README.md", "LICENSE*"]
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WANTED = ["*.json", "*.jinja", "*.model", "README.md", "LICENSE*"]
+OTHER_WEIGHTS = "transformers_weights"  # key of config.json: where a repository holds a second format beside
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in transformers' format that is to become a checkpoint."""
+
+    folder: Path
+    """Its files."""
+    config: Mapping[str, Any]
+    """Its `config.json`."""
+    name: str
+    """Of the checkpoint."""
+    notes: Mapping[str, str]
+    """Where it comes from, and its licence."""
 
 
 class Weights:
@@ -50,6 +66,12 @@ class Weights:
         self._taken.add(name)
         return tensor
 
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return all tensors whose names begin with `prefix`, by the rest of their names."""
+        names = [name for name in self._files if name.startswith(prefix)]
+        self._taken |= set(names)
+        return {name.removeprefix(prefix): self._files[name].get_tensor(name) for name in names}
+
     def left(self) -> list[str]:
         """Return the names that nobody took."""
         return sorted(self._files.keys() - self._taken)
@@ -73,13 +95,15 @@ def find_folder(source: str | Path) -> Path:
             f"there is no folder '{source}', and UNITOK_OFFLINE is set, so that it is not fetched. Give a folder."
         )
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError as error:
         raise MissingDependencyError(
             f"there is no folder '{source}'. Fetching it needs huggingface_hub: pip install 'unitok[hf]'."
         ) from error
     try:
-        return Path(snapshot_download(str(source), allow_patterns=WANTED))
+        config = read_config(Path(hf_hub_download(str(source), CONFIG)).parent)
+        weights = f"{weights_name(config).split('.')[0]}*.safetensors"
+        return Path(snapshot_download(str(source), allow_patterns=[*WANTED, weights]))
     except Exception as error:  # of the hub, of the network, of the file system
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingWeightsError(
@@ -106,26 +130,32 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def weights_name(config: Mapping[str, Any]) -> str:
+    """Return the name of the file of weights, or of its index, that a config names; else the usual one."""
+    return Path(str(config.get(OTHER_WEIGHTS) or WEIGHTS)).name
+
+
 @contextmanager
-def open_weights(folder: Path) -> Iterator[Weights]:
-    """Open the weights of a folder, in one file or in many.
+def open_weights(folder: Path, name: str = WEIGHTS) -> Iterator[Weights]:
+    """Open the weights of a folder, in one file or in many; `name` as `weights_name` returns it.
 
     Raises:
         CheckpointError: If they are not there, are damaged, or are pickles.
     """
     from safetensors import SafetensorError, safe_open
 
-    if (folder / INDEX).is_file():
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    elif (folder / WEIGHTS).is_file():
+    index = name if name.endswith(".json") else f"{name}.index.json"
+    if (folder / index).is_file():
+        shards = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
+    elif (folder / name).is_file():
         shards = None
     else:
         pickled = " Its weights are pickles, which can run code: save them with safe_serialization=True first."
-        raise CheckpointError(f"'{folder}' has no {WEIGHTS}.{pickled if any(folder.glob('pytorch_model*')) else ''}")
+        raise CheckpointError(f"'{folder}' has no {name}.{pickled if any(folder.glob('pytorch_model*')) else ''}")
     with ExitStack() as stack:
         try:
-            names = [WEIGHTS] if shards is None else sorted(set(shards.values()))
-            files = {name: stack.enter_context(safe_open(folder / name, framework="pt")) for name in names}
+            names = [name] if shards is None else sorted(set(shards.values()))
+            files = {one: stack.enter_context(safe_open(folder / one, framework="pt")) for one in names}
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{folder}: its weights are damaged or incomplete: {error}.") from error
         yield Weights(folder, {key: file for file in files.values() for key in file.keys()})  # noqa: SIM118

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unitok.checkpoint import Checkpoint
-from unitok.convert.files import Weights, find_folder, license_of, open_weights, read_config
+from unitok.convert.files import Weights, find_folder, license_of, open_weights, read_config, weights_name
 from unitok.errors import CheckpointError, MissingWeightsError, suggest
 from unitok.folders import written_whole
 from unitok.model.config import LMConfig, RopeScaling, TransformerConfig
@@ -33,7 +33,16 @@ from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
 from unitok.tokenizers.settings import HuggingFaceSettings, SentencePieceSettings
 from unitok.vocabulary import Vocabulary
 
-__all__ = ["ARCHITECTURES", "block_names", "export_text_model", "init_from_text_model", "transformer_config"]
+__all__ = [
+    "ARCHITECTURES",
+    "block_names",
+    "blocks_config",
+    "export_text_model",
+    "init_from_text_model",
+    "refuse_left",
+    "take_blocks",
+    "transformer_config",
+]
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def init_from_text_model(
     folder = find_folder(source)
     config = read_config(folder)
     transformer = transformer_config(config)
-    with open_weights(folder) as weights, torch.random.fork_rng(devices=[]):
+    with open_weights(folder, weights_name(config)) as weights, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tied = bool(config.get("tie_word_embeddings", False)) or "lm_head.weight" not in weights
         K = audio_tokenizer.n_codebooks
@@ -96,12 +105,8 @@ def init_from_text_model(
         lm = UnitokLM(_lm_config(transformer, tied, settings, K), vocabulary)
         vectors = audio_tokenizer.codebook_vectors() if isinstance(audio_tokenizer, CodecTokenizer) else None
         _take_embeddings(lm, vocabulary, weights, vectors)
-        _take_blocks(lm.transformer, weights)
-        if left := [name for name in weights.left() if not _is_known_extra(name)]:
-            raise CheckpointError(
-                f"{folder}: unitok has no place for {len(left)} of its tensors, the first is '{left[0]}'. It is "
-                "another kind of model than its config.json says."
-            )
+        take_blocks(lm.transformer, weights)
+        refuse_left(folder, weights)
     return Checkpoint(
         lm=lm.eval(),
         vocabulary=vocabulary,
@@ -137,10 +142,11 @@ def export_text_model(checkpoint: Checkpoint, folder: str | Path, dtype: torch.d
         ),
         None,
     )
-    if architecture is None or lm.config.prefix_lm or lm.config.slot_embeddings != "sum":
+    says_text = not lm.config.slot0_blocks or "text" in lm.config.slot0_blocks
+    if architecture is None or lm.config.prefix_lm or lm.config.slot_embeddings != "sum" or not says_text:
         raise CheckpointError(
             "no text model of transformers computes what this one does: it needs summed embeddings, causal attention, "
-            "and not both qkv_bias and qk_norm."
+            "a head for text, and not both qkv_bias and qk_norm."
         )
     if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise CheckpointError(f"'{folder}' exists and is not empty. Choose another folder, or remove it first.")
@@ -179,21 +185,47 @@ def transformer_config(config: Mapping[str, Any]) -> TransformerConfig:
             f"{suggest(name, ARCHITECTURES)}"
         )
     architecture = ARCHITECTURES[name]
+    wrong = []
+    if architecture.model_type == "mistral" and config.get("sliding_window"):
+        wrong.append(f"sliding_window={config['sliding_window']}")
+    return blocks_config(config, architecture.qkv_bias, architecture.qk_norm, wrong)
+
+
+def blocks_config(
+    config: Mapping[str, Any],
+    qkv_bias: bool = False,
+    qk_norm: bool = False,
+    wrong: Sequence[str] = (),
+    default_rope_theta: float = DEFAULT_ROPE_THETA,
+) -> TransformerConfig:
+    """Return the sizes of the blocks of a config, or of a part of one.
+
+    Args:
+        config: Names and values as in `config.json`.
+        qkv_bias: Are there biases on queries, keys and values?
+        qk_norm: Are queries and keys normalised?
+        wrong: What else of it is not computed.
+        default_rope_theta: Base of the rotary angles where the config is silent.
+
+    Raises:
+        CheckpointError: If unitok computes something else: everything that is different.
+    """
     rope = config.get("rope_parameters") or {}  # transformers 5; before, rope_theta and rope_scaling
     scaling = {**(config.get("rope_scaling") or {}), **rope}
     rope_type = scaling.get("rope_type", scaling.get("type", "default"))
     wrong = [
-        f"{key}={config[key]!r}"
-        for key, allowed in (
-            ("hidden_act", ("silu", "swish")),
-            ("attention_bias", (False, None)),
-            ("mlp_bias", (False, None)),
-            ("use_sliding_window", (False, None)),
-        )
-        if key in config and config[key] not in allowed
+        *wrong,
+        *(
+            f"{key}={config[key]!r}"
+            for key, allowed in (
+                ("hidden_act", ("silu", "swish")),
+                ("attention_bias", (False, None)),
+                ("mlp_bias", (False, None)),
+                ("use_sliding_window", (False, None)),
+            )
+            if key in config and config[key] not in allowed
+        ),
     ]
-    if architecture.model_type == "mistral" and config.get("sliding_window"):
-        wrong.append(f"sliding_window={config['sliding_window']}")
     if rope_type not in ("default", "llama3"):
         wrong.append(f"rope_type={rope_type!r}")
     if wrong:
@@ -206,10 +238,10 @@ def transformer_config(config: Mapping[str, Any]) -> TransformerConfig:
             n_kv_heads=config.get("num_key_value_heads"),
             d_ff=config["intermediate_size"],
             head_dim=config.get("head_dim"),
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", DEFAULT_ROPE_THETA))),
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", default_rope_theta))),
             rope_scaling=_rope_scaling(scaling) if rope_type == "llama3" else None,
-            qk_norm=architecture.qk_norm,
-            qkv_bias=architecture.qkv_bias,
+            qk_norm=qk_norm,
+            qkv_bias=qkv_bias,
             norm_eps=float(config.get("rms_norm_eps", 1e-6)),
         )
     except KeyError as error:
@@ -276,14 +308,29 @@ def _take_embeddings(lm: UnitokLM, vocabulary: Vocabulary, weights: Weights, vec
 
 
 @torch.no_grad()
-def _take_blocks(transformer: Transformer, weights: Weights, prefix: str = "model.") -> None:
+def take_blocks(transformer: Transformer, weights: Weights, prefix: str = "model.") -> None:
+    """Copy the blocks that lie below a prefix.
+
+    Raises:
+        CheckpointError: If one is missing or of another shape.
+    """
     state = transformer.state_dict()
     for ours, theirs in block_names(transformer.config, prefix):
         state[ours].copy_(weights.take(theirs, tuple(state[ours].shape)))
 
 
-def _is_known_extra(name: str) -> bool:
-    return name.endswith("rotary_emb.inv_freq")  # computed from the config; old files carry it
+def refuse_left(folder: Path, weights: Weights) -> None:
+    """Make sure that every tensor was taken.
+
+    Raises:
+        CheckpointError: If some were not: it is another model than it seems to be.
+    """
+    # inv_freq is computed from the config; old files carry it.
+    if left := [name for name in weights.left() if not name.endswith("rotary_emb.inv_freq")]:
+        raise CheckpointError(
+            f"{folder}: unitok has no place for {len(left)} of its tensors, the first is '{left[0]}'. It is another "
+            "kind of model than its config.json says."
+        )
 
 
 def _text_tokenizer(folder: Path) -> TextTokenizer:

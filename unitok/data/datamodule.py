@@ -155,7 +155,8 @@ class RecordDataModule(L.LightningDataModule):
             batching: How batches are filled.
             epoch_size: Examples in an epoch. None: as many as there are.
             optional_dropout: Probability that an optional condition is left out of an example.
-            guided_dropout: Probability that all guided conditions of the task are.
+            guided_dropout: Probability that guided conditions of the task are, in training only; which of several,
+                each set of them is as likely.
             num_workers: Processes that build batches in the background; the order of batches does not depend on it.
             seed: Of orders, prompts and left-out conditions.
             cache_mb: Codes kept in memory per reader, in MB.
@@ -303,7 +304,7 @@ class RecordDataModule(L.LightningDataModule):
             self.tasks[entry.task].reading(entry.fields),
             self.builder,
             optional_dropout=self.optional_dropout,
-            guided_dropout=self.guided_dropout,
+            guided_dropout=self.guided_dropout if split == "train" else 0.0,
             without=entry.without,
             loss_weight=entry.loss_weight,
             longest=self.batching.longest,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unitok.data.mixing import Example
-from unitok.data.records import RecordReader
+from unitok.data.records import FeatureColumn, RecordReader
 from unitok.errors import DataError, suggest
 from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
@@ -49,7 +49,8 @@ class TaskExamples:
             task: The task.
             builder: Makes the sequences.
             optional_dropout: Probability that an optional condition is left out.
-            guided_dropout: Probability that all guided conditions are left out.
+            guided_dropout: Probability that guided conditions are left out; which of several, each set of them is as
+                likely (InstructPix2Pix, arXiv:2211.09800, section 3.2.1).
             without: Names of optional conditions that are always left out.
             loss_weight: Multiplies the weight of every label.
             longest: Longest sequence used, in positions.
@@ -99,24 +100,42 @@ class TaskExamples:
         if starts:
             values = cut_starts(replace(self.task, conditions=tuple(starts)), values, self.builder.frame_rate_hz)
         lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
-        unguided = any(f.guided for f in self.fields) and rng.random() < self.guided_dropout
-        sequence = self.builder.build(self.task, values, lang=lang, unguided=unguided)
+        sequence = self.builder.build(self.task, values, lang=lang, without=self._unguided(rng))
         if self.loss_weight == 1.0 or sequence.loss_weights is None:
             return sequence
         return replace(sequence, loss_weights=sequence.loss_weights * self.loss_weight)
+
+    def _unguided(self, rng: np.random.Generator) -> list[str]:
+        """Return which guided conditions to leave out."""
+        guided = [field.name for field in self.fields if field.guided]
+        if not guided or rng.random() >= self.guided_dropout:
+            return []
+        chosen = int(rng.integers(1, 2 ** len(guided)))
+        return [name for i, name in enumerate(guided) if chosen >> i & 1]
 
     @property
     def _has_langs(self) -> bool:
         return bool(self.builder.vocabulary.lang_names) and self.task.lang_field in self.reader.fields
 
     def _is_stored(self, field: Field) -> bool:
+        if field.kind == "features":
+            return self._feature_column(field) is not None or self._is_raw(field)
         return field.field in self.reader.fields and (
             field.source != "same_speaker" or SPEAKER_FIELD in self.reader.fields
         )
 
+    def _feature_column(self, field: Field) -> FeatureColumn | None:
+        return self.reader.feature_column(field.field, field.encoder)
+
+    def _is_raw(self, field: Field) -> bool:
+        """Is a text there that the encoder can take as it is?"""
+        return field.takes == "text" and field.field in self.reader.fields and field.encoder in self.builder.encoders
+
     def _value(self, field: Field, record: int, rng: np.random.Generator) -> str | Tensor | None:
         if not self._is_stored(field):
             return None
+        if field.kind == "features" and (column := self._feature_column(field)) is not None:
+            return self.reader.features(column, record)
         if not field.is_timed:
             value = self.reader.value(field.field, record)
             return None if value is None or value == "" else str(value)
@@ -140,6 +159,8 @@ class TaskExamples:
 
     def _measure(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
         """Return which records have the field, and its positions without markers, both `[records]`."""
+        if field.kind == "features":
+            return self._measure_features(field)
         if field.is_timed:
             frames = self.reader.frames(field.field)
             if field.source == "same_speaker":
@@ -156,6 +177,55 @@ class TaskExamples:
                 count[value] = len(encode(str(value)))
         content = np.array([count[value] for value in values], np.int64)
         return np.array([value is not None and value != "" for value in values], bool), content
+
+    def _measure_features(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
+        name, column = field.encoder, self._feature_column(field)
+        if name not in self.builder.feature_inputs:
+            raise DataError(
+                f"task '{self.task.name}', '{field.name}': the model has no feature input '{name}'."
+                f"{suggest(name, self.builder.feature_inputs)} Name it in model.init_args.lm.features."
+            )
+        if column is None and not self._is_raw(field):
+            option = "--feature-inputs" if self.builder.feature_inputs[name].trained else "--features"
+            raise DataError(
+                f"{self.reader.paths[0].parent}: task '{self.task.name}' needs '{field.field}' for the encoder "
+                f"'{name}', which is not stored. Prepare again with {option} {name}={field.field}."
+            )
+        if column is None:
+            values = self.reader.values(field.field)
+            n_states = np.array([self._text_states(name, value) if value else 0 for value in values], np.int64)
+        else:
+            self._check_feature_column(column)
+            lengths = self.reader.feature_lengths(column).astype(np.int64)
+            encoder = self.builder.encoders.get(name)
+            n_states = (
+                lengths
+                if column.dim or encoder is None
+                else np.array([n and encoder.n_states(n) for n in lengths.tolist()])
+            )
+        positions = self.builder.feature_inputs[name].n_positions
+        return n_states > 0, np.array([n and positions(n) for n in n_states.tolist()], np.int64)
+
+    def _text_states(self, name: str, text: str) -> int:
+        encoder = self.builder.encoders[name]
+        return encoder.n_states(len(encoder.inputs(text)))
+
+    def _check_feature_column(self, column: FeatureColumn) -> None:
+        """Refuse states where the encoder is trained, states of another encoder, and samples where there is none."""
+        name, where = column.encoder, self.reader.paths[0].parent
+        encoder, trained = self.builder.encoders.get(name), self.builder.feature_inputs[name].trained
+        if trained and column.dim:
+            raise DataError(
+                f"{where} holds states of '{name}', which is to be trained. Prepare again with "
+                f"--feature-inputs {name}={column.field}, or set trained: false."
+            )
+        if not column.dim and encoder is None:
+            raise DataError(f"{where} holds samples for '{name}', which is not loaded.")
+        if column.dim and encoder is not None and column.fingerprint != encoder.fingerprint:
+            raise DataError(
+                f"{where}: states of '{name}' were made with another encoder (fingerprint {column.fingerprint}, the "
+                f"model's is {encoder.fingerprint}). Prepare again."
+            )
 
     def _measure_peers(self, frames: np.ndarray, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         if self._peers is None:

@@ -23,11 +23,12 @@ from torch import Tensor
 import unitok
 from unitok.audio import Audio
 from unitok.data.manifest import check_fields, read_manifest, resolve_path
-from unitok.data.records import RecordMeta, RecordReader, RecordWriter, read_extra
-from unitok.errors import DataError, UnitokError
+from unitok.data.records import FeatureColumn, RecordMeta, RecordReader, RecordWriter, read_extra
+from unitok.errors import DataError, UnitokError, suggest
+from unitok.features import FeatureEncoder
 from unitok.tokenizers import AudioTokenizer
 
-__all__ = ["PrepareReport", "prepare"]
+__all__ = ["FeaturePlan", "PrepareReport", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,27 @@ class PrepareReport:
 
 
 @dataclass(frozen=True)
+class FeaturePlan:
+    """What to store of one field for one encoder."""
+
+    field: str
+    """A field with text, or with audio paths."""
+    name: str
+    """What the model and the cards of tasks call the encoder."""
+    encoder: FeatureEncoder
+    """The encoder."""
+    encoded: bool = True
+    """Its states; otherwise samples of audio, for an encoder that is trained (a text is there anyway)."""
+
+    @property
+    def column(self) -> FeatureColumn:
+        """Where it is stored."""
+        if self.encoded:
+            return FeatureColumn(self.field, self.name, self.encoder.dim, self.encoder.fingerprint)
+        return FeatureColumn(self.field, self.name, 0, "")
+
+
+@dataclass(frozen=True)
 class _Clip:
     """Audio of one field of one row, at the codec's rate and channels."""
 
@@ -62,6 +84,7 @@ def prepare(
     out: str | Path,
     *,
     audio_fields: Sequence[str] = ("audio",),
+    features: Sequence[FeaturePlan] = (),
     shard_size: int = 1024,
     on_error: Literal["skip", "fail"] = "skip",
     batch_seconds: float = 60.0,
@@ -75,6 +98,7 @@ def prepare(
         out: Folder for `part-*.parquet` and `errors.jsonl`. Shards already there are kept if they come from the same
             rows and settings.
         audio_fields: Fields that hold audio paths; a row may leave one out.
+        features: What to store for encoders beside the codes.
         shard_size: Rows of the manifest in one shard.
         on_error: `skip` leaves out a row whose audio cannot be read, `fail` stops at the first.
         batch_seconds: Audio encoded at once, padding included, in seconds.
@@ -91,10 +115,11 @@ def prepare(
         raise DataError(f"shard size is {shard_size} and batch seconds {batch_seconds}; both must be greater than 0.")
     rows = read_manifest(manifest)
     check_fields(rows, audio_fields, manifest)
-    writer = RecordWriter(out, _meta(rows, tokenizer, audio_fields, manifest))
+    _check_features(rows, features, audio_fields, manifest)
+    writer = RecordWriter(out, _meta(rows, tokenizer, audio_fields, features, manifest))
     chunks = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
     _check_folder(writer, len(chunks))
-    job = _Job(Path(manifest), tokenizer, tuple(audio_fields), on_error, batch_seconds)
+    job = _Job(Path(manifest), tokenizer, tuple(audio_fields), tuple(features), on_error, batch_seconds)
     errors: list[dict[str, str]] = []
     done = resumed = 0
     for index, chunk in enumerate(chunks):
@@ -124,6 +149,7 @@ class _Job:
     manifest: Path
     tokenizer: AudioTokenizer
     audio_fields: tuple[str, ...]
+    features: tuple[FeaturePlan, ...]
     on_error: str
     batch_seconds: float
 
@@ -143,8 +169,20 @@ class _Job:
         for index, row in enumerate(rows):
             if index not in errors:
                 audio = {name: codes.get((index, name)) for name in self.audio_fields}
-                records.append({**row, **audio, **{f"{name}.path": row.get(name) for name in self.audio_fields}})
+                paths = {f"{name}.path": row.get(name) for name in self.audio_fields}
+                records.append({**row, **audio, **paths, **self._features(row)})
         return records, [errors[index] for index in sorted(errors)]
+
+    def _features(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        found = {}
+        for plan in self.features:
+            value = row.get(plan.field)
+            if value is None:
+                continue
+            if plan.encoder.takes == "audio":
+                value = plan.encoder.waveform(Audio.read(resolve_path(value, self.manifest)))
+            found[plan.column.column] = plan.encoder.encode(value) if plan.encoded else value
+        return found
 
     def _clips(self, rows: Sequence[Mapping[str, Any]], errors: dict[int, dict[str, str]]) -> Iterator[_Clip]:
         for index, row in enumerate(rows):
@@ -215,7 +253,11 @@ def _cut(pool: Sequence[_Clip], budget: float) -> Iterator[list[_Clip]]:
 
 
 def _meta(
-    rows: Sequence[Mapping[str, Any]], tokenizer: AudioTokenizer, audio_fields: Sequence[str], manifest: str | Path
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: AudioTokenizer,
+    audio_fields: Sequence[str],
+    features: Sequence[FeaturePlan],
+    manifest: str | Path,
 ) -> RecordMeta:
     names = {name: None for row in rows for name in row if name != "id" and name not in audio_fields}
     clashes = [name for name in names if "." in name]
@@ -236,7 +278,30 @@ def _meta(
         audio_fields=tuple(audio_fields),
         plain_fields=tuple((name, _column_type([row.get(name) for row in rows])) for name in names),
         unitok_version=unitok.__version__,
+        features=tuple(plan.column for plan in features),
     )
+
+
+def _check_features(
+    rows: Sequence[Mapping[str, Any]],
+    features: Sequence[FeaturePlan],
+    audio_fields: Sequence[str],
+    manifest: str | Path,
+) -> None:
+    fields = {name: None for row in rows for name in row}
+    for plan in features:
+        if plan.field not in fields:
+            raise DataError(
+                f"{manifest}: encoder '{plan.name}' is to read '{plan.field}', which no row has."
+                f"{suggest(plan.field, fields)} Fields: {', '.join(fields)}."
+            )
+        if (plan.field in audio_fields) != (plan.encoder.takes == "audio"):
+            holds = "audio" if plan.field in audio_fields else "no audio (--audio-fields)"
+            raise DataError(f"encoder '{plan.name}' takes {plan.encoder.takes}, field '{plan.field}' holds {holds}.")
+        if not plan.encoded and plan.encoder.takes == "text":
+            raise DataError(
+                f"encoder '{plan.name}' takes text, which records hold anyway: leave '{plan.name}={plan.field}' out."
+            )
 
 
 def _column_type(values: Sequence[Any]) -> str:
@@ -258,7 +323,7 @@ def _check_folder(writer: RecordWriter, n_shards: int) -> None:
     """Refuse to go on in a folder whose shards are of another codec or layout, or of more rows than there are."""
     for path in sorted(writer.folder.glob("part-*.parquet")):
         there, _ = read_extra(path)
-        for name in ("fingerprint", "n_codebooks", "audio_fields"):
+        for name in ("fingerprint", "n_codebooks", "audio_fields", "features"):
             if getattr(there, name) != getattr(writer.meta, name):
                 raise DataError(
                     f"{path} was prepared with {name}={getattr(there, name)}, "

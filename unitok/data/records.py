@@ -3,6 +3,7 @@
 A record has fields, not a task's sequence, so that each task takes the fields it needs. One row of a shard:
 
     id  text  speaker  …          strings, numbers and truth values as in the manifest (anything else as JSON text)
+    text.t5.states                float16, states [T, E] of the encoder `t5` of the field `text`, or samples for it
     audio.path                    the path as the manifest gave it
     audio.codes                   int16, the codes [K, T] of the field `audio`, row after row
     audio.frames audio.codebooks  T and K
@@ -22,7 +23,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,13 +33,31 @@ from torch import Tensor
 
 from unitok.errors import DataError, suggest
 
-__all__ = ["RecordMeta", "RecordReader", "RecordWriter", "find_shards"]
+__all__ = ["FeatureColumn", "RecordMeta", "RecordReader", "RecordWriter", "find_shards"]
 
 META_KEY = b"unitok.records"
 EXTRA_KEY = b"unitok.shard"
 FORMAT_VERSION = 1
 ROW_GROUP = 64
 """Rows read from disk at once; small enough for random access, large enough for Parquet's overhead."""
+
+
+class FeatureColumn(NamedTuple):
+    """What is stored of one field for one encoder (`unitok.features`)."""
+
+    field: str
+    """The field."""
+    encoder: str
+    """Name of the encoder, as the model's feature inputs and the cards of tasks call it."""
+    dim: int
+    """Width of its states; 0 where what it takes is stored: samples of audio."""
+    fingerprint: str
+    """Of the encoder; empty where its states are not stored."""
+
+    @property
+    def column(self) -> str:
+        """Name of the column."""
+        return f"{self.field}.{self.encoder}.{'states' if self.dim else 'samples'}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,8 @@ class RecordMeta:
     """Version that wrote the shards."""
     format_version: int = FORMAT_VERSION
     """Layout of the shards."""
+    features: tuple[FeatureColumn, ...] = ()
+    """What is stored for encoders."""
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of a shard, this object in its metadata."""
@@ -84,6 +105,8 @@ class RecordMeta:
                 pa.field(f"{name}.frames", pa.int32()),
                 pa.field(f"{name}.codebooks", pa.int16()),
             ]
+        columns += [pa.field(one.column, pa.list_(pa.float16() if one.dim else pa.int16())) for one in self.features]
+        columns += [pa.field(f"{one.column}.length", pa.int32()) for one in self.features]
         return pa.schema(columns, metadata={META_KEY: json.dumps(asdict(self)).encode()})
 
     @classmethod
@@ -104,7 +127,8 @@ class RecordMeta:
                 f"{path} has layout {values['format_version']}, this unitok reads up to {FORMAT_VERSION}. "
                 "Update unitok."
             )
-        values = {field.name: values[field.name] for field in fields(cls)}
+        values = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        values["features"] = tuple(FeatureColumn(*one) for one in values.get("features", ()))
         values["audio_fields"] = tuple(values["audio_fields"])
         values["plain_fields"] = tuple((name, kind) for name, kind in values["plain_fields"])
         return cls(**values)
@@ -170,6 +194,11 @@ class RecordWriter:
                 )
             row[f"{name}.codes"] = codes.to(torch.int16).flatten().numpy()
             row[f"{name}.codebooks"], row[f"{name}.frames"] = codes.shape
+        for one in self.meta.features:
+            value = record.get(one.column)
+            if value is not None:
+                stored = value.half() if one.dim else (value.clamp(-1, 1) * np.iinfo(np.int16).max).round().short()
+                row[one.column], row[f"{one.column}.length"] = stored.flatten().numpy(), len(value)
         return row
 
 
@@ -234,8 +263,7 @@ class RecordReader:
         for path, meta in zip(self.paths, metas, strict=True):
             _check_alike(metas[0], meta, self.paths[0], path)
         self.meta = metas[0]
-        codes = {f"{name}.codes" for name in self.meta.audio_fields}
-        light = [name for name in self.meta.schema().names if name not in codes]
+        light = [name for name in self.meta.schema().names if name not in self._heavy()]
         self._table = pa.concat_tables(
             [_open(path).read(columns=light, use_threads=False).replace_schema_metadata() for path in self.paths]
         ).combine_chunks()
@@ -286,6 +314,23 @@ class RecordReader:
         flat = self._group(group)[f"{name}.codes"].chunk(0)[index - self._starts[group]].values
         return torch.from_numpy(flat.to_numpy().astype(np.int64)).reshape(n_codebooks, -1)
 
+    def feature_column(self, field: str, encoder: str) -> FeatureColumn | None:
+        """Return what is stored of a field for an encoder."""
+        return next((one for one in self.meta.features if (one.field, one.encoder) == (field, encoder)), None)
+
+    def feature_lengths(self, column: FeatureColumn) -> np.ndarray:
+        """Return how many states, or samples, there are of each record; 0 where there are none."""
+        return self._column(f"{column.column}.length").fill_null(0).to_numpy(zero_copy_only=False)
+
+    def features(self, column: FeatureColumn, index: int) -> Tensor | None:
+        """Return states `[T, E]`, float32, or samples `[N]`, of one record; None where there are none."""
+        group = bisect_right(self._starts, index) - 1
+        cell = self._group(group)[column.column].chunk(0)[index - self._starts[group]]
+        if not cell.is_valid:
+            return None
+        flat = torch.from_numpy(cell.values.to_numpy(zero_copy_only=False).astype(np.float32))
+        return flat.reshape(-1, column.dim) if column.dim else flat / np.iinfo(np.int16).max
+
     def _column(self, column: str, asked: str | None = None) -> pa.Array:
         if column not in self._table.column_names:
             name = asked or column
@@ -300,16 +345,15 @@ class RecordReader:
             self._cache.move_to_end(group)
             return self._cache[group]
         path, row_group = self._groups[group]
-        table = (
-            _open(path)
-            .read_row_group(row_group, columns=[f"{name}.codes" for name in self.meta.audio_fields], use_threads=False)
-            .combine_chunks()
-        )
+        table = _open(path).read_row_group(row_group, columns=self._heavy(), use_threads=False).combine_chunks()
         self._cache[group] = table
         self._cache_bytes += table.nbytes
         while self._cache_bytes > self._cache_limit and len(self._cache) > 1:
             self._cache_bytes -= self._cache.popitem(last=False)[1].nbytes
         return table
+
+    def _heavy(self) -> list[str]:
+        return [*(f"{name}.codes" for name in self.meta.audio_fields), *(one.column for one in self.meta.features)]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_cache": OrderedDict(), "_cache_bytes": 0}
@@ -343,7 +387,7 @@ def _check_alike(first: RecordMeta, other: RecordMeta, first_path: Path, path: P
             f"{first_path} with '{first.tokenizer}' (fingerprint {first.fingerprint}). "
             "Codes of two codecs do not mix: prepare both with one tokenizer."
         )
-    for name in ("n_codebooks", "frame_rate_hz", "audio_fields", "plain_fields"):
+    for name in ("n_codebooks", "frame_rate_hz", "audio_fields", "plain_fields", "features"):
         if getattr(other, name) != getattr(first, name):
             raise DataError(
                 f"{path} has {name}={getattr(other, name)}, {first_path} has {getattr(first, name)}. "

@@ -6,7 +6,7 @@ Source: length normalisation as in GNMT (arXiv:1609.08144), section 7, in the si
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar
 from unitok.model.lm import UnitokLM
+from unitok.sequence import FeatureBatch
 
 __all__ = ["beam_search"]
 
@@ -44,6 +45,7 @@ def beam_search(
     legal: Callable[[Grammar], Tensor],
     n_beams: int,
     length_penalty: float,
+    features: Mapping[str, FeatureBatch] | None = None,
 ) -> tuple[list[int], float]:
     """Return the ids of one text target, its end marker included, and their log-probability.
 
@@ -55,15 +57,16 @@ def beam_search(
         n_beams: How many texts are followed at once.
         length_penalty: Texts are compared by log-probability / length ** length_penalty: 0 prefers short ones, 1 takes
             the mean, more prefers long ones.
+        features: What stands in segments of kind `features` of the prompt.
 
     Raises:
         GenerationError: If the model returns NaN.
     """
     device, S = prompt.device, len(prompt)
-    end = grammar.vocabulary.end_id(grammar.plans[grammar.index].kind)
+    end = grammar.end_id
     cache = lm.new_cache(1, S + grammar.plans[grammar.index].max_length + 1)
     before_marker = torch.arange(S, device=device)[None] < S - 1
-    hidden = lm.step(prompt[None], torch.arange(S, device=device)[None], cache, before_marker)[:, -1]
+    hidden = lm.step(prompt[None], torch.arange(S, device=device)[None], cache, before_marker, features)[:, -1]
     beams, finished = [_Beam((), 0.0, grammar)], list[_Beam]()
     while True:
         illegal = ~torch.stack([legal(beam.grammar) for beam in beams])

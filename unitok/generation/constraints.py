@@ -5,7 +5,8 @@
            ^^^^^^^ ids of the kind, and </kind> once there is enough; only </kind> at the limit
 
 In audio, a pattern may leave slot 0 empty between two frames, and holds it at </audio> until the other slots are
-through: forced, too. Slot k holds ids of `audio.k` only, which the model's heads guarantee.
+through: forced, too. Slot k holds ids of `audio.k` only, which the model's heads guarantee. A model that spells its
+markers (`unitok.markers`) has other rows there, none or several; an end may be a frame, known when it is complete.
 
 Letters: V size of the joint vocabulary, T frames, K codebooks (slots).
 """
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 
 from unitok.errors import GenerationError
+from unitok.generation.lengths import SHORTEST_AUDIO_LIMIT_S, TargetLength
+from unitok.markers import Markers, Row
 from unitok.pattern import Pattern
 from unitok.tasks import Task
 from unitok.vocabulary import Vocabulary
@@ -33,8 +36,6 @@ DEFAULT_MAX_SECONDS = 30.0
 # Where only the length of a text limits the audio: no more than this, whatever the text.
 LONGEST_MAX_SECONDS = 300.0
 DEFAULT_MAX_TEXT_TOKENS = 256
-# A text of one or two letters still needs the silence around a word.
-SHORTEST_AUDIO_LIMIT_S = 1.0
 CONTENT_BLOCK = {"audio": "audio.0", "text": "text", "label": "text", "semantic": "semantic"}
 
 
@@ -65,12 +66,43 @@ class TargetPlan:
     """Positions allowed per character of the nearest text before the target (a condition or an earlier target)."""
     shortest_limit: int = 1
     """`per_character` never lowers the limit below this many positions."""
+    least_per_character: float = 0.0
+    """Fewest positions per character of that text, as far as the limit allows."""
+    expected_per_character: float | None = None
+    """Positions that a character of that text takes on average; only reported."""
 
     def limit(self, n_characters: int | None) -> int:
         """Return the most positions after a text of `n_characters` (None: there is no text)."""
         if self.per_character is None or n_characters is None:
             return self.max_length
         return min(self.max_length, max(self.shortest_limit, math.ceil(self.per_character * n_characters)))
+
+    def least(self, n_characters: int | None) -> int:
+        """Return the fewest positions after a text of `n_characters` (None: there is no text)."""
+        least = max(self.min_length, math.ceil(self.least_per_character * (n_characters or 0)))
+        return min(least, self.limit(n_characters))
+
+    def measured(self, length: int, n_characters: int | None, rate_hz: float, cut: bool) -> TargetLength:
+        """Return how long a target got, beside what was expected.
+
+        Args:
+            length: Positions between the markers.
+            n_characters: Of the text before it.
+            rate_hz: Positions in one second.
+            cut: Was it ended at its limit?
+        """
+        expected = self.expected_per_character
+        if n_characters is not None and expected is not None:
+            expected = round(n_characters * expected / rate_hz, 3)
+        return TargetLength(
+            self.name,
+            length / rate_hz,
+            cut,
+            self.limit(n_characters) / rate_hz,
+            self.least(n_characters) / rate_hz if self.least_per_character else None,
+            n_characters,
+            None if n_characters is None else expected,
+        )
 
 
 def plan_targets(
@@ -103,6 +135,7 @@ def plan_targets(
             per_character = defaults.max_seconds_per_character if max_seconds is None else None
             unstated = LONGEST_MAX_SECONDS if per_character else DEFAULT_MAX_SECONDS
             seconds = max_seconds or defaults.max_seconds or unstated
+            usual = defaults.seconds_per_character
             plan = TargetPlan(
                 target.name,
                 target.kind,
@@ -110,6 +143,8 @@ def plan_targets(
                 min_length=1,
                 per_character=per_character and per_character * frame_rate_hz,
                 shortest_limit=math.ceil(SHORTEST_AUDIO_LIMIT_S * frame_rate_hz),
+                least_per_character=(defaults.min_seconds_per_character or 0.0) * frame_rate_hz,
+                expected_per_character=usual and usual * frame_rate_hz,
             )
         else:
             limit = int(max_text_tokens or 0) or defaults.max_text_tokens or DEFAULT_MAX_TEXT_TOKENS
@@ -125,7 +160,7 @@ class Grammar:
     plans: Sequence[TargetPlan]
     """The targets, in order."""
     vocabulary: Vocabulary
-    """Gives the markers."""
+    """What ids mean."""
     pattern: Pattern
     """Where the codes of audio stand."""
     count_characters: Callable[[list[int]], int]
@@ -144,17 +179,47 @@ class Grammar:
     """Has `<eos>` come?"""
     hit_limit: bool = False
     """Did any target end because it reached its limit?"""
+    rate_hz: float = 1.0
+    """Positions of audio and semantic targets in one second."""
+    lengths: list[TargetLength] = field(default_factory=list)
+    """Of the audio and semantic targets that have ended."""
+    markers: Markers | None = None
+    """How markers are spelled; None means each as its own id."""
+    closing: bool = False
+    """Are the rows to come those of an end marker?"""
+    pending: tuple[Row, ...] | None = None
+    """Rows of a marker still to come; None before the first target."""
+
+    def __post_init__(self) -> None:
+        """Begin with the first target."""
+        if self.pending is None:
+            self._expect(self._markers.start(self.plans[0].kind))
+
+    @property
+    def is_over(self) -> bool:
+        """Has the last target ended, so that nothing but markers is to come?"""
+        return self.index + self.closing == len(self.plans)
+
+    @property
+    def forced_row(self) -> Row | None:
+        """The only row that may come, or its slot 0 where the other slots are open; None where the model decides."""
+        if self.pending:
+            return self.pending[0]
+        if self.n_frames is not None:
+            return (self.end_id,)
+        if len(self.contents) % self._stride:
+            return (self.vocabulary.empty_id,)
+        return self._end_row if len(self._end_row) > 1 and not self.state.content else None
 
     @property
     def forced_id(self) -> int | None:
-        """The only id that order of segments and pattern leave for slot 0, or None where the model decides."""
-        if self.inside:
-            if self.n_frames is not None:
-                return self.vocabulary.end_id("audio")
-            return self.vocabulary.empty_id if len(self.contents) % self._stride else None
-        if self.index < len(self.plans):
-            return self.vocabulary.start_id(self.plans[self.index].kind)
-        return self.vocabulary.eos_id
+        """Slot 0 of `forced_row`, or None where the model decides."""
+        return None if self.forced_row is None else self.forced_row[0]
+
+    @property
+    def end_id(self) -> int:
+        """The id of slot 0 with which the end marker of the current target begins."""
+        return self._end_row[0]
 
     @property
     def codes(self) -> Sequence[int]:
@@ -167,15 +232,17 @@ class Grammar:
         plan = self.plans[self.index]
         length = len(self.contents) // self._stride
         at_limit = length >= plan.limit(self.n_characters)
-        return State(plan.kind, content=not at_limit, end=at_limit or length >= plan.min_length)
+        return State(plan.kind, content=not at_limit, end=length >= plan.least(self.n_characters))
 
     @property
     def max_positions(self) -> int:
         """Most positions still to come, markers included; called before the first target."""
-        n_characters, total = self.n_characters, 1
+        markers = self._markers
+        n_characters, total = self.n_characters, len(markers.rows("<eos>"))
         for plan in self.plans:
             longest = plan.limit(n_characters)
-            total += (self.pattern.n_rows(longest) if plan.kind == "audio" else longest) + 2
+            total += self.pattern.n_rows(longest) if plan.kind == "audio" else longest
+            total += len(markers.start(plan.kind)) + len(markers.end(plan.kind))
             n_characters = None if plan.kind == "text" else n_characters
         return total
 
@@ -188,20 +255,31 @@ class Grammar:
         """Return which of the slots 1 … K-1 hold codes beside `token`, the id of slot 0 of the position to come."""
         if not self.inside or self.plans[self.index].kind != "audio":
             return []
-        ends = token == self.vocabulary.end_id("audio")
-        return self.pattern.slots(len(self.contents), self._frames_at_end if ends else None)
+        return self.pattern.slots(len(self.contents), self._frames_at_end if self.ends((token,)) else None)
 
-    def advance(self, token: int) -> None:
-        """Take the id of slot 0 that was chosen or forced."""
-        if not self.inside:
+    def ends(self, row: Row) -> bool:
+        """Is a row, or what there is of it, the end of the current target?
+
+        A frame ends nothing where the target may not end yet.
+        """
+        return row == self._end_row and (len(row) == 1 or self.state.end)
+
+    def advance(self, token: int, *others: int) -> None:
+        """Take the row that was chosen or forced: the id of slot 0, and of the others where an end may be a frame."""
+        if self.pending:
             assert token == self.forced_id, f"got id {token}, only {self.forced_id} may come here"
-            self.inside, self.done = self.index < len(self.plans), self.index == len(self.plans)
+            self._expect(self.pending[1:])
             return
         plan = self.plans[self.index]
-        if token != self.vocabulary.end_id(plan.kind):
+        if not self.ends((token, *others)[: len(self._end_row)]):
             self.contents.append(token)
             return
-        self.hit_limit |= self.n_frames is None and not self.state.content
+        if self.n_frames is None:
+            cut = not self.state.content
+            self.hit_limit |= cut
+            if plan.kind in ("audio", "semantic"):
+                length = len(self.contents) // self._stride
+                self.lengths.append(plan.measured(length, self.n_characters, self.rate_hz, cut))
         if plan.kind == "audio":
             self.n_frames = self._frames_at_end
             if len(self.contents) < self.pattern.n_rows(self.n_frames):
@@ -209,7 +287,30 @@ class Grammar:
                 return
         if plan.kind == "text":
             self.n_characters = self.count_characters(self.contents)
-        self.inside, self.index, self.contents, self.n_frames = False, self.index + 1, [], None
+        self.inside, self.closing, self.contents, self.n_frames = False, True, [], None
+        self._expect(self._markers.end(plan.kind)[1:])
+
+    def _expect(self, rows: tuple[Row, ...]) -> None:
+        """Wait for rows of a marker; after the last go on to what follows it."""
+        self.pending = rows
+        if rows:
+            return
+        if self.closing:
+            self.index, self.closing = self.index + 1, False
+            is_last = self.index == len(self.plans)
+            self._expect(self._markers.rows("<eos>") if is_last else self._markers.start(self.plans[self.index].kind))
+        elif self.index < len(self.plans):
+            self.inside = True
+        else:
+            self.done = True
+
+    @property
+    def _markers(self) -> Markers:
+        return self.markers or Markers(self.vocabulary)
+
+    @property
+    def _end_row(self) -> Row:
+        return self._markers.end(self.plans[self.index].kind)[0]
 
     @property
     def _stride(self) -> int:
@@ -226,7 +327,11 @@ class LegalIds:
     """The legal ids of slot 0 as masks `[V]`, one per state, made once and kept."""
 
     def __init__(
-        self, vocabulary: Vocabulary, text_size: int | None = None, device: torch.device | str = "cpu"
+        self,
+        vocabulary: Vocabulary,
+        text_size: int | None = None,
+        device: torch.device | str = "cpu",
+        markers: Markers | None = None,
     ) -> None:
         """Keep the vocabulary.
 
@@ -234,7 +339,9 @@ class LegalIds:
             vocabulary: Its blocks are what each kind may draw from.
             text_size: Ids that the text tokenizer can spell; None means all of the text block.
             device: Where the masks live.
+            markers: How markers are spelled; None means each as its own id.
         """
+        self.markers = markers or Markers(vocabulary)
         self.vocabulary = vocabulary
         self.text_size = text_size
         self.device = device
@@ -249,6 +356,6 @@ class LegalIds:
                 ids = self.vocabulary.ids_of(block)
                 mask[ids[: self.text_size] if block == "text" else ids] = True
             if state.end:
-                mask[self.vocabulary.end_id(state.kind)] = True
+                mask[self.markers.end_id(state.kind)] = True
             self._masks[state] = mask.to(self.device)
         return self._masks[state]

@@ -6,8 +6,8 @@
     refinement         codebooks Kc … K-1 of all frames at once, when every row is done; masked refinement takes several
                        passes over a codebook, and keeps the surest codes of each
 
-A guided row has a shadow: the same target after a prompt without the guided conditions. Both go through the model, and
-ids are drawn from logits beyond the row's own, away from its shadow's. Shadows stand behind all rows of a batch.
+A guided row has shadows: the same target after prompts without some guided conditions. All go through the model, and
+ids of all codebooks are drawn from logits that `guidance.py` makes of theirs. Shadows stand behind all rows of a batch.
 
 A row has its own length, grammar, sampling settings and random generator, and leaves the batch when it is done. Not
 here: what is legal (`constraints.py`), how ids are drawn (`sampling.py`), what a prompt is (`tasks/builder.py`).
@@ -31,12 +31,15 @@ from torch.nn.utils.rnn import pad_sequence
 from unitok.errors import GenerationError
 from unitok.generation.beam import beam_search
 from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
+from unitok.generation.guidance import GuidanceStep, guide
+from unitok.generation.lengths import TargetLength
 from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
+from unitok.markers import Markers, Row
 from unitok.model.lm import UnitokLM
 from unitok.model.refiner import masked_counts
 from unitok.pattern import Pattern
-from unitok.sequence import Segment, TokenSequence
+from unitok.sequence import FeatureBatch, Segment, TokenSequence, collate_features
 from unitok.tasks import Task
 from unitok.tasks.settings import Filters, Sampling
 from unitok.vocabulary import Vocabulary
@@ -72,10 +75,8 @@ class GenerationRequest:
     """Other settings for targets of a kind (`text`, `audio`, …)."""
     seed: int = 0
     """Starts the row's random generator; the same seed gives the same tokens in any batch."""
-    guidance: float = 1.0
-    """How far to move from the logits after `unguided` to those after `prompt`; 1 is off."""
-    unguided: TokenSequence | None = None
-    """The prompt without guided conditions; without it there is no guidance."""
+    guidance: Sequence[GuidanceStep] = ()
+    """Prompts without some guided conditions, the emptiest first, and what to make of their logits; empty is off."""
     max_seconds: float | None = None
     """Replaces the card's limits on audio targets, in s."""
     max_text_tokens: int | None = None
@@ -89,14 +90,15 @@ class GenerationRequest:
         Raises:
             GenerationError: If they leave no room, a target of the task cannot be generated, or guidance is negative.
         """
-        if not 0 <= self.guidance < math.inf:
-            raise GenerationError(f"guidance is {self.guidance}; it must be 0 or more: 1 is off, 1.5 to 3 are usual.")
+        for step in self.guidance:
+            if not 0 <= step.scale < math.inf:
+                raise GenerationError(f"guidance is {step.scale}; it must be 0 or more: 1 is off, 1.5 to 3 are usual.")
         plans = self.plans()
         searched = [plan for plan in plans if self.sampling_of(plan.kind).beams > 1]
         if searched and (len(plans) > 1 or plans[0].kind not in ("text", "label")):
             made = ", then ".join(plan.kind for plan in plans)
             raise GenerationError(f"task '{self.task.name}' makes {made}; beams are for one text. Leave them out.")
-        if searched and self.unguided is not None and self.guidance != 1:
+        if searched and self.guidance:
             raise GenerationError("beams and guidance do not go together. Leave one of them out.")
 
     def sampling_of(self, kind: str) -> Sampling:
@@ -120,6 +122,8 @@ class GenerationResult:
     of contents and end markers, and the AR codebooks of frames."""
     stop: StopReason
     """`end`: the model closed every target. `limit`: one was cut at its longest."""
+    lengths: tuple[TargetLength, ...] = ()
+    """How long each audio and semantic target got, beside what the card expects."""
 
 
 class Engine:
@@ -135,7 +139,8 @@ class Engine:
         """
         self.lm = lm.eval()
         self.vocabulary = vocabulary
-        self.legal = LegalIds(vocabulary, text_size, device=self.device)
+        self.markers = Markers(vocabulary, lm.config.spelling)
+        self.legal = LegalIds(vocabulary, text_size, device=self.device, markers=self.markers)
         self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(vocabulary.n_codebooks)]
 
     @property
@@ -162,7 +167,7 @@ class Engine:
         """
         if batch_size < 1:
             raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
-        rows = [_Row(request, self.vocabulary, self.lm.pattern) for request in requests]
+        rows = [_Row(request, self.markers, self.lm.pattern) for request in requests]
         drawn = [row for row in rows if row.sampling.beams == 1]
         for n_found, row in enumerate((row for row in rows if row.sampling.beams > 1), start=1):
             self._search(row)
@@ -177,31 +182,43 @@ class Engine:
             self._refine(batch)
         return [row.result() for row in rows]
 
+    def _features(self, prompts: Sequence[TokenSequence]) -> dict[str, FeatureBatch]:
+        return {name: part.to(self.device) for name, part in collate_features(prompts).items()}
+
     def _search(self, row: _Row) -> None:
         """Fill the one text target of a row by beam search."""
-        row.push_marker(self.vocabulary.start_id(row.grammar.plans[0].kind))
+        row.push_pending()
         settings, prompt = row.sampling, torch.stack(row.tokens).to(self.device)
         legal = functools.partial(self._legal, rule=row.request.text_rule)
         ids, row.log_probability = beam_search(
-            self.lm, prompt, row.grammar, legal, settings.beams, settings.length_penalty
+            self.lm,
+            prompt,
+            row.grammar,
+            legal,
+            settings.beams,
+            settings.length_penalty,
+            self._features([row.request.prompt]),
         )
         for id in ids:
-            row.push_marker(id)
+            row.push_marker((id,))
 
     def _continue(self, rows: list[_Row]) -> Iterator[int]:
         """Run the autoregressive part of a batch; after each position yield how many rows are not done."""
-        shadows = [row.unguided for row in rows if row.unguided is not None]
+        shadows = [shadow for row in rows for shadow in row.shadows]
         prompt_lengths = torch.tensor([[len(t)] for t in [*(row.tokens for row in rows), *shadows]], device=self.device)
         for row in rows:
-            # The first start marker goes through the model with the prompt.
-            row.push_marker(self.vocabulary.start_id(row.grammar.plans[0].kind))
+            row.push_pending()  # the first start marker goes through the model with the prompt
         prompts = [torch.stack(tokens) for tokens in [*(row.tokens for row in rows), *shadows]]
+        last = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=self.device)
         cache = self.lm.new_cache(len(prompts), max(row.max_positions for row in rows))
         tokens = pad_sequence(prompts, batch_first=True).to(self.device)
         positions = torch.arange(tokens.shape[1], device=self.device).expand(len(prompts), -1)
-        hidden = self.lm.step(tokens, positions, cache, valid_mask=positions < prompt_lengths)
-        # The states [B, D] at the start markers, which predict the first content.
-        hidden = hidden.gather(1, prompt_lengths[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
+        features = self._features(
+            [row.request.prompt for row in rows] + [step.without for row in rows for step in row.request.guidance]
+        )
+        hidden = self.lm.step(tokens, positions, cache, positions < prompt_lengths, features)
+        # The states [B, D] at the last positions, which predict the first content.
+        hidden = hidden.gather(1, last[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
         while True:
             self._choose(rows, hidden)
             unfinished = [i for i, row in enumerate(rows) if not row.grammar.done]
@@ -211,27 +228,30 @@ class Engine:
             if len(unfinished) < len(rows):
                 cache.keep(torch.tensor(_with_shadows(rows, unfinished), device=self.device))
                 rows = [rows[i] for i in unfinished]
-            shadowed = [row for row in rows if row.unguided is not None]
-            tokens = torch.stack([row.tokens[-1] for row in [*rows, *shadowed]]).to(self.device)
-            lengths = [len(row.tokens) for row in rows] + [len(row.unguided or ()) for row in shadowed]
+            shadows = [shadow for row in rows for shadow in row.shadows]
+            tokens = torch.stack([tokens[-1] for tokens in [*(row.tokens for row in rows), *shadows]]).to(self.device)
+            lengths = [len(tokens) for tokens in [*(row.tokens for row in rows), *shadows]]
             positions = torch.tensor(lengths, device=self.device)[:, None] - 1
             hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
             for row, state in zip(rows, hidden[: len(rows)], strict=True):
                 row.remember(row.states, state)
-            for row, state in zip(shadowed, hidden[len(rows) :], strict=True):
-                row.remember(row.unguided_states, state)
+            of_shadows = iter(hidden[len(rows) :])
+            for row in rows:
+                for states in row.shadow_states:
+                    row.remember(states, next(of_shadows))
 
     def _choose(self, rows: list[_Row], hidden: Tensor) -> None:
         """Give every row its next position, from the states of its last one, `[B + shadows, D]`."""
         positions = torch.zeros(len(rows), self.vocabulary.n_codebooks, dtype=torch.long)
-        forced = [row.grammar.forced_id for row in rows]
-        free = [i for i, token in enumerate(forced) if token is None]
+        forced = [row.grammar.forced_row for row in rows]
+        free = [i for i, ids in enumerate(forced) if ids is None]
         if free:
             legal = torch.stack([self._legal(rows[i].grammar, rows[i].request.text_rule) for i in free])
             logits = self.lm.slot0_logits(hidden[_with_shadows(rows, free)])
             positions[free, 0] = self._draw([rows[i] for i in free], logits, legal).cpu()
-        for i, token in enumerate(forced):
-            positions[i, 0] = positions[i, 0] if token is None else token
+        for i, ids in enumerate(forced):
+            if ids is not None:
+                positions[i, : len(ids)] = torch.tensor(ids)
         if self.lm.slot_heads is not None:
             self._fill_slots(rows, hidden, positions)
         elif self.lm.n_coarse > 1:
@@ -254,7 +274,7 @@ class Engine:
         if not tokens and not allowed.end:  # what it needs here cannot be spelled
             grammar.hit_limit = True
         if allowed.end or not tokens:
-            tokens.append(self.vocabulary.end_id(state.kind))
+            tokens.append(grammar.end_id)
         return mask & torch.zeros_like(mask).index_fill(0, torch.tensor(tokens, device=mask.device), True)
 
     def _fill_slots(self, rows: list[_Row], hidden: Tensor, positions: Tensor) -> None:
@@ -271,7 +291,7 @@ class Engine:
         """Return tokens `[n, Kc]` of new frames, given their states `[n + shadows, D]` and slot-0 ids `[n]`."""
         tokens = [first]
         stage = self.lm.local_stage(hidden)
-        own = list(range(len(rows))) + [i for i, row in enumerate(rows) if row.unguided is not None]
+        own = _owners(rows)
         for k in range(1, self.lm.n_coarse):
             codes = self._draw(rows, stage.logits(tokens[-1][own]), codebook=k)
             tokens.append(self._tokens_of_code[k][codes])
@@ -284,9 +304,8 @@ class Engine:
 
         Without `codebook`, of slot 0: there, repetitions are drawn anew.
         """
-        logits, unguided = logits[: len(rows)], logits[len(rows) :]
-        log_probabilities = logits.float().log_softmax(dim=-1)
-        logits = _guided(rows, logits, unguided)
+        log_probabilities = logits[: len(rows)].float().log_softmax(dim=-1)
+        logits = _guided(rows, logits)
         if legal is not None:
             logits = logits.masked_fill(~legal, -torch.inf)
         settings = torch.tensor([row.filters(codebook) for row in rows])
@@ -314,9 +333,9 @@ class Engine:
         if n_coarse == K or not targets:
             return
         rows = [row for row, _ in targets]
-        own = list(range(len(rows))) + [i for i, row in enumerate(rows) if row.unguided is not None]
+        own = _owners(rows)
         states = [row.states[segment.name] for row, segment in targets]
-        states += [row.unguided_states[segment.name] for row, segment in targets if row.unguided is not None]
+        states += [of_shadow[segment.name] for row, segment in targets for of_shadow in row.shadow_states]
         hidden = pad_sequence([torch.stack(of_frames) for of_frames in states], batch_first=True)
         grids = [torch.stack(row.tokens[segment.content]) for row, segment in targets]
         tokens = pad_sequence(grids, batch_first=True).to(self.device)
@@ -329,7 +348,7 @@ class Engine:
             unknown = valid_mask
             for i in range(max(n_passes)):
                 logits = self.lm.refine_logits(hidden, tokens[own], level, valid_mask[own])
-                logits = _guided(rows, logits[: len(rows)], logits[len(rows) :])
+                logits = _guided(rows, logits)
                 codes, unknown = _surest(targets, logits, unknown, level if masked else None, i, n_passes)
                 filled = valid_mask & ~unknown & (tokens[:, :, level] == self.vocabulary.empty_id)
                 tokens[:, :, level] = torch.where(filled, self._tokens_of_code[level][codes], tokens[:, :, level])
@@ -377,43 +396,45 @@ def _surest(
 
 def _with_shadows(rows: list[_Row], chosen: list[int]) -> list[int]:
     """Return where the chosen rows and then their shadows stand in a batch of all `rows` and then their shadows."""
-    places = itertools.accumulate((row.unguided is not None for row in rows), initial=len(rows))
-    shadow_of = dict(enumerate(places))
-    return chosen + [shadow_of[i] for i in chosen if rows[i].unguided is not None]
+    places = list(itertools.accumulate((len(row.shadows) for row in rows), initial=len(rows)))
+    return chosen + [place for i in chosen for place in range(places[i], places[i + 1])]
 
 
-def _guided(rows: list[_Row], logits: Tensor, unguided: Tensor) -> Tensor:
-    """Move the logits `[n, …, V]` of rows with a shadow away from the shadows' `[shadows, …, V]`."""
-    shadowed = [i for i, row in enumerate(rows) if row.unguided is not None]
-    if not shadowed:
-        return logits
-    scale = torch.tensor([rows[i].request.guidance for i in shadowed], device=logits.device)
-    scale = scale.reshape(-1, *[1] * (logits.ndim - 1))
-    own, without = (x.float().log_softmax(dim=-1) for x in (logits[shadowed], unguided))
-    moved = without + scale * (own - without)
-    out = logits.float().clone()
-    out[shadowed] = moved.masked_fill(own == -torch.inf, -torch.inf)  # not NaN where neither may be drawn
-    return out
+def _owners(rows: list[_Row]) -> list[int]:
+    """Return which of `rows` each row and then each shadow of a batch belongs to."""
+    return list(range(len(rows))) + [i for i, row in enumerate(rows) for _ in row.shadows]
+
+
+def _guided(rows: list[_Row], logits: Tensor) -> Tensor:
+    """Return the logits `[n, …, V]` that ids of rows are drawn from, of their own and their shadows'."""
+    scales = [[step.scale for step in row.request.guidance] for row in rows]
+    return guide(logits[: len(rows)], logits[len(rows) :], scales)
 
 
 class _Row:
     """One request on its way: its tokens so far and everything that must not depend on its neighbours."""
 
-    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, pattern: Pattern) -> None:
+    def __init__(self, request: GenerationRequest, markers: Markers, pattern: Pattern) -> None:
         prompt = request.prompt
         self.request = request
         self.tokens = list(prompt.tokens.cpu())
         self.segments: list[Segment] = []
         self.states: dict[str, list[Tensor]] = {}
-        self.unguided_states: dict[str, list[Tensor]] = {}
         self.generator = torch.Generator().manual_seed(request.seed)
         self.log_probability = 0.0
-        self.unguided: list[Tensor] | None = None
-        if request.unguided is not None and request.guidance != 1:
-            self.unguided = list(request.unguided.tokens.cpu())
+        self.shadows = [list(step.without.tokens.cpu()) for step in request.guidance]
+        self.shadow_states: list[dict[str, list[Tensor]]] = [{} for _ in self.shadows]
         self.grammar = Grammar(
-            request.plans(), vocabulary, pattern, self._count_characters, self._characters_of_prompt()
+            request.plans(),
+            markers.vocabulary,
+            pattern,
+            self._count_characters,
+            self._characters_of_prompt(),
+            markers=markers,
+            rate_hz=prompt.frame_rate_hz or 1.0,
         )
+        self._markers = markers
+        self._opened_at = len(self.tokens)
         self.max_positions = len(self.tokens) + self.grammar.max_positions
 
     @property
@@ -429,55 +450,65 @@ class _Row:
     def repeats(self, drawn: int) -> bool:
         """Was an id drawn for slot 0 that must be drawn anew?"""
         kind, grammar = self.grammar.plans[self.grammar.index].kind, self.grammar
-        if kind not in ("audio", "semantic") or drawn == grammar.vocabulary.end_id(kind):
+        if kind not in ("audio", "semantic") or grammar.ends((drawn,)):
             return False
         return self.sampling.is_repeated(drawn, grammar.codes)
 
-    def push_marker(self, token: int) -> None:
-        """Append a position whose slot 0 is `token` and the rest empty."""
+    def push_marker(self, ids: Row) -> None:
+        """Append a position whose first slots hold `ids` and the rest nothing."""
         position = torch.zeros_like(self.tokens[0])
-        position[0] = token
+        position[: len(ids)] = torch.tensor(ids)
         self.push(position)
+
+    def push_pending(self) -> None:
+        """Append what is to come of a marker."""
+        while self.grammar.pending:
+            self.push_marker(self.grammar.pending[0])
 
     def opens_frame(self, token: int) -> bool:
         """Is `token`, drawn for slot 0, the first code of an audio frame?"""
         plan = self.grammar.plans[self.grammar.index]
-        return plan.kind == "audio" and token != self.grammar.vocabulary.end_id("audio")
+        return plan.kind == "audio" and not self.grammar.ends((token,))
 
     def push(self, position: Tensor) -> None:
-        """Append one position `[K]`, and note a target that begins, goes on or ends with it."""
-        index = self.grammar.index
+        """Append one position `[K]`, and note a target that ends with it."""
+        index, plans = self.grammar.index, self.grammar.plans
         self.tokens.append(position)
-        if self.unguided is not None:
-            self.unguided.append(position)
-        self.grammar.advance(int(position[0]))
-        if index == len(self.grammar.plans):
-            return
-        plan, stop = self.grammar.plans[index], len(self.tokens)
-        if self.grammar.inside and not self.grammar.contents:
-            self.segments.append(Segment(plan.name, plan.kind, "target", stop - 1, stop))
-        elif not self.grammar.inside:
-            self.segments[-1] = Segment(plan.name, plan.kind, "target", self.segments[-1].start, stop)
-            if self.grammar.index == len(self.grammar.plans):
-                self.push_marker(self.grammar.vocabulary.eos_id)  # nothing follows it: the model need not see it
+        for shadow in self.shadows:
+            shadow.append(position)
+        self.grammar.advance(*position.tolist())
+        if index < self.grammar.index:
+            self.segments.append(self._segment(plans[index]))
+        if self.grammar.is_over:
+            self.push_pending()  # no target follows: the model need not see it
 
     def remember(self, states: dict[str, list[Tensor]], state: Tensor) -> None:
         """Keep the global state `[D]` of the last position if it is an audio frame, for the refiner."""
         if self.grammar.contents and self.grammar.plans[self.grammar.index].kind == "audio":
-            states.setdefault(self.segments[-1].name, []).append(state)
+            states.setdefault(self.grammar.plans[self.grammar.index].name, []).append(state)
 
     def result(self) -> GenerationResult:
         """Return the finished sequence."""
-        prompt, n = self.request.prompt, len(self.tokens)
+        prompt = self.request.prompt
         sequence = TokenSequence(
             tokens=torch.stack(self.tokens),
-            segments=(*prompt.segments, *self.segments, Segment("<eos>", "control", "control", n - 1, n)),
+            segments=(*prompt.segments, *self.segments, *self._eos()),
             vocabulary=prompt.vocabulary,
             text_tokenizer=prompt.text_tokenizer,
             frame_rate_hz=prompt.frame_rate_hz,
             pattern=prompt.pattern,
         )
-        return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason)
+        return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason, tuple(self.grammar.lengths))
+
+    def _segment(self, plan: TargetPlan) -> Segment:
+        """Return the segment of a target that has just ended."""
+        start, stop, self._opened_at = self._opened_at, len(self.tokens), len(self.tokens)
+        n_before, n_after = len(self._markers.start(plan.kind)), len(self._markers.end(plan.kind))
+        return Segment(plan.name, plan.kind, "target", start, stop, n_before=n_before, n_after=n_after)
+
+    def _eos(self) -> list[Segment]:
+        n_rows = len(self._markers.rows("<eos>"))
+        return [Segment("<eos>", "control", "control", len(self.tokens) - n_rows, len(self.tokens))] if n_rows else []
 
     def _characters_of_prompt(self) -> int | None:
         texts = [segment for segment in self.request.prompt.segments if segment.kind == "text"]

@@ -11,9 +11,10 @@ from typing import Any
 
 from unitok.errors import GenerationError, suggest
 from unitok.tasks import Sampling, Task
+from unitok.tasks.settings import out_of_range
 from unitok.vocabulary import KINDS
 
-__all__ = ["candidates", "check_conditions", "sampling", "sampling_per_kind"]
+__all__ = ["candidates", "check_conditions", "guidance_scales", "sampling", "sampling_per_kind"]
 
 SETTINGS = tuple(field.name for field in fields(Sampling))
 
@@ -84,6 +85,36 @@ def sampling_per_kind(
         if kind not in KINDS:
             raise GenerationError(f"per_kind: '{kind}' is no kind.{suggest(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
     return {kind: sampling(task, {**given, **own}) for kind, own in per_kind.items()}
+
+
+def guidance_scales(task: Task, given: float | Mapping[str, float] | None) -> dict[str, float]:
+    """Return the guidance of each guided condition, in the order of the card.
+
+    Args:
+        task: The task.
+        given: One number for all, or numbers by name, 1 for the others; None: as the card says.
+
+    Raises:
+        GenerationError: If it is no such number, or names a condition that the card does not mark `guided`.
+    """
+    guidance = task.generate.guidance if given is None else given
+    for _, wanted in out_of_range({"guidance": guidance}):
+        raise GenerationError(f"guidance is {guidance!r}; it must be {wanted}.")
+    guided = [field.name for field in task.conditions if field.guided]
+    if not isinstance(guidance, Mapping):
+        if given not in (None, 1) and not guided:
+            raise GenerationError(
+                f"task '{task.name}' cannot be guided: none of its conditions is 'guided' in the model's card. "
+                "Leave guidance out."
+            )
+        return dict.fromkeys(guided, float(guidance))
+    for name in guidance:
+        if name not in guided:
+            raise GenerationError(
+                f"task '{task.name}' cannot be guided by '{name}': the model's card does not mark it 'guided'."
+                f"{suggest(str(name), guided)} Guided: {', '.join(guided) or 'none'}."
+            )
+    return {name: float(guidance.get(name, 1.0)) for name in guided}
 
 
 def candidates(task: Task, targets: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -47,7 +47,8 @@ def _score_batch(lm: UnitokLM, sequences: Sequence[TokenSequence], device: torch
     for sequence in sequences:
         _check_filled(sequence, lm.n_coarse)
     batch = collate(sequences).to(device)
-    states = lm.hidden(lm.coarse(batch.tokens, batch.frame_mask), batch.prefix_mask)[:, :-1]  # before each label
+    tokens = lm.coarse(batch.tokens, batch.frame_mask)
+    states = lm.hidden(tokens, batch.prefix_mask, features=batch.features)[:, :-1]  # before each label
     tokens = batch.tokens[:, 1:]
     sums = torch.zeros(len(sequences), device=device)
     counts = torch.zeros(len(sequences), dtype=torch.long, device=device)

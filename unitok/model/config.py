@@ -6,13 +6,13 @@ Letters: K codebooks, Kc AR codebooks, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from unitok.errors import suggest
 from unitok.pattern import Pattern, PatternName
 
-__all__ = ["LMConfig", "RopeScaling", "TransformerConfig"]
+__all__ = ["FeatureInputConfig", "LMConfig", "RopeScaling", "TransformerConfig"]
 
 
 @dataclass
@@ -124,6 +124,60 @@ class TransformerConfig:
 
 
 @dataclass
+class FeatureInputConfig:
+    """How the states of an encoder become positions of a sequence (`unitok.model.features`)."""
+
+    encoder: str
+    """Name, card or folder of the encoder (`unitok.features`)."""
+    trained: bool = False
+    """Train the encoder with the rest; otherwise it stays as it is, and its states may be stored with the records."""
+    reduce: Literal["none", "stack", "mean", "resample"] = "none"
+    """How there come to be fewer positions than states: side by side, their mean, or read by learned queries."""
+    factor: int = 1
+    """States in a group, which gives one position, or `queries` of them; for `resample` 0 is all states at once."""
+    queries: int = 1
+    """Positions that `resample` makes of each group."""
+    n_layers: int = 2
+    """Layers of `resample`."""
+    n_heads: int = 4
+    """Attention heads of `resample`."""
+    projector: Literal["linear", "mlp"] = "linear"
+    """What takes states to the model's width."""
+    dim: int | None = None
+    """Width of the encoder's states; filled in from the encoder."""
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: With all problems at once.
+        """
+        problems = []
+        for name, allowed in (("reduce", ("none", "stack", "mean", "resample")), ("projector", ("linear", "mlp"))):
+            if getattr(self, name) not in allowed:
+                problems.append(f"{name}='{getattr(self, name)}', allowed: {', '.join(allowed)}")
+        smallest = 0 if self.reduce == "resample" else 1
+        if self.factor < smallest or (self.reduce == "none" and self.factor != 1):
+            wanted = "1, as reduce is 'none'" if self.reduce == "none" else f"{smallest} or more"
+            problems.append(f"factor={self.factor}, allowed: {wanted}")
+        problems += [
+            f"{name}={getattr(self, name)} must be 1 or more"
+            for name in ("queries", "n_layers", "n_heads")
+            if getattr(self, name) < 1
+        ]
+        if self.queries > 1 and self.reduce != "resample":
+            problems.append(f"queries={self.queries} is of reduce 'resample', this is '{self.reduce}'")
+        if self.reduce == "resample" and self.dim is not None and self.dim % self.n_heads:
+            problems.append(f"states are {self.dim} wide, which {self.n_heads} heads do not divide: change n_heads")
+        _raise("FeatureInputConfig", problems)
+
+    def n_positions(self, n_states: int) -> int:
+        """Return how many positions so many states become."""
+        groups = 1 if self.factor == 0 else -(-n_states // self.factor)
+        return groups * self.queries
+
+
+@dataclass
 class LMConfig:
     """Sizes of a `UnitokLM` and the settings of its losses.
 
@@ -163,6 +217,12 @@ class LMConfig:
     """Share of the target frames that the local Transformer is trained on, drawn anew at each step."""
     codebook_weights: tuple[float, ...] = ()
     """Weight of each codebook's loss, K numbers; empty means 1 for all."""
+    spelling: dict[str, list[list[int]]] = field(default_factory=dict)
+    """Rows of joint ids for each marker that is not its own id (`unitok.markers`)."""
+    slot0_blocks: tuple[str, ...] = ()
+    """Blocks of the vocabulary that slot 0 is predicted from; empty means all that it can hold."""
+    features: dict[str, FeatureInputConfig] = field(default_factory=dict)
+    """Encoders whose states may stand among the conditions, by the name that task cards use (`encoder:`)."""
     history_dropout: float = 0.0
     """Hide up to this share of a target's earlier frames in training, a share drawn anew for each sequence: where a
     frame tells less about the next one, the conditions must tell more."""
@@ -175,6 +235,7 @@ class LMConfig:
         """
         self.codebook_weights = tuple(float(weight) for weight in self.codebook_weights)
         self.delays, self.groups = tuple(self.delays), tuple(self.groups)
+        self.slot0_blocks = tuple(self.slot0_blocks)
         problems = self._dial_problems() if self.pattern == "multiscale" else self._other_pattern_problems()
         if self.refinement not in ("levels", "masked"):
             problems.append(f"refinement='{self.refinement}', allowed: levels, masked")
@@ -194,6 +255,11 @@ class LMConfig:
             problems.append(f"condition_weight={self.condition_weight} must not be negative")
         if self.condition_weight and self.prefix_lm:
             problems.append("a prefix LM sees the conditions that condition_weight would have it predict: drop one")
+        if self.condition_weight and self.slot0_blocks and "text" not in self.slot0_blocks:
+            problems.append(f"condition_weight needs text among slot0_blocks={list(self.slot0_blocks)}: set it to 0")
+        frames = [name for name, rows in self.spelling.items() if any(len(row) > 1 for row in rows)]
+        if frames and (self.pattern != "multiscale" or self.refiner is not None):
+            problems.append(f"spelling: '{frames[0]}' is a frame, which needs pattern 'multiscale' without refiner")
         if any(weight < 0 for weight in self.codebook_weights):
             problems.append(f"codebook_weights={list(self.codebook_weights)} must not be negative")
         _raise("LMConfig", problems)
@@ -257,12 +323,14 @@ class LMConfig:
             name: None if values.get(name) is None else TransformerConfig.from_dict(values[name])
             for name in ("transformer", "local", "refiner")
         }
-        return cls(**{**values, **stages})
+        inputs = {name: _feature_input(name, value) for name, value in (values.get("features") or {}).items()}
+        return cls(**{**values, **stages, "features": inputs})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values (dicts, lists, numbers), ready for YAML."""
         values = asdict(self)
-        return {**values, **{name: list(values[name]) for name in ("delays", "groups", "codebook_weights")}}
+        listed = ("delays", "groups", "codebook_weights", "slot0_blocks")
+        return {**values, **{name: list(values[name]) for name in listed}}
 
     def _dial_problems(self) -> list[str]:
         problems = []
@@ -283,8 +351,16 @@ class LMConfig:
         return [f"pattern '{self.pattern}' takes no {name}: leave it out, or change pattern" for name in given]
 
 
+def _feature_input(name: str, values: Mapping[str, Any]) -> FeatureInputConfig:
+    known = [one.name for one in fields(FeatureInputConfig)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"features.{name}: unknown key '{key}'.{suggest(key, known)} Allowed: {', '.join(known)}.")
+    return FeatureInputConfig(**values)
+
+
 def _check_keys(cls: type, values: Mapping[str, Any]) -> None:
-    known = [field.name for field in fields(cls)]
+    known = [one.name for one in fields(cls)]
     problems = [
         f"unknown key '{key}'.{suggest(key, known)} Allowed: {', '.join(known)}" for key in values if key not in known
     ]

@@ -16,19 +16,21 @@ Letters: B batch, S positions, T frames, K codebooks, Kc AR codebooks, V vocabul
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unitok.markers import Markers
 from unitok.model.cache import StaticCache
 from unitok.model.config import LMConfig
+from unitok.model.features import FeatureInput
 from unitok.model.local import LocalStage, LocalTransformer
 from unitok.model.losses import NO_LABEL, LMOutput, LossTally, frame_rows
 from unitok.model.refiner import Refiner
 from unitok.model.transformer import INIT_STD, Transformer, initialize
-from unitok.sequence import SequenceBatch
+from unitok.sequence import FeatureBatch, SequenceBatch
 from unitok.vocabulary import Vocabulary, kind_index
 
 __all__ = ["LMOutput", "UnitokLM"]
@@ -50,6 +52,7 @@ class UnitokLM(nn.Module):
         self.config = config
         self.n_coarse = config.n_coarse(K)
         self.pattern = config.layout(K)
+        Markers(vocabulary, config.spelling)  # refuses what does not fit
         self.n_codebooks = K
         self.empty_id = vocabulary.empty_id
         width = config.embedding_width(K)
@@ -57,11 +60,12 @@ class UnitokLM(nn.Module):
         # Side by side and projected is a sum too: of each slot's own projection.
         self.slot_projection = nn.Linear(K * width, D, bias=False) if config.slot_embeddings == "concat" else None
         self.slot0_ids: Tensor
-        self.register_buffer("slot0_ids", _slot0_ids(vocabulary), persistent=False)
+        self.register_buffer("slot0_ids", _slot0_ids(vocabulary, config.slot0_blocks), persistent=False)
         self.head = None if config.tie_embeddings else nn.Linear(D, len(self.slot0_ids), bias=False)
         slot_heads = nn.ModuleList([nn.Linear(D, size, bias=False) for size in sizes[1:]])
         self.slot_heads = None if config.pattern == "multiscale" else slot_heads
         initialize(self)
+        self.feature_inputs = nn.ModuleDict({name: FeatureInput(part, D) for name, part in config.features.items()})
         with torch.no_grad():
             self.embedding.weight[self.empty_id] = 0.0
         self.transformer = Transformer(config.transformer)
@@ -135,6 +139,9 @@ class UnitokLM(nn.Module):
         if vocabulary.size == len(self.embedding.weight):
             return self
         new = UnitokLM(self.config, vocabulary)
+        for name, part in self.feature_inputs.items():
+            if part.attached is not None:  # type: ignore[union-attr]
+                new.feature_inputs[name].attach(part.attached)  # type: ignore[operator,union-attr]
         target = new.state_dict()
         for name, tensor in self.state_dict().items():
             target[name][tuple(slice(size) for size in tensor.shape)] = tensor
@@ -145,13 +152,31 @@ class UnitokLM(nn.Module):
         fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.n_coarse
         return tokens.masked_fill(frame_mask[..., None] & fine, self.empty_id)
 
-    def hidden(self, tokens: Tensor, prefix_mask: Tensor | None = None, attention_bias: Tensor | None = None) -> Tensor:
+    def add_features(self, embeds: Tensor, features: Mapping[str, FeatureBatch]) -> Tensor:
+        """Add features to the embeddings `[B, S, D]` of the positions that they stand at."""
+        for name, batch in features.items():
+            states = self.feature_inputs[name](batch)
+            rows, places = (torch.arange(states.shape[1], device=states.device) < batch.n_positions[:, None]).nonzero(
+                as_tuple=True
+            )
+            where = batch.rows[rows], batch.starts[rows] + places
+            embeds = embeds.index_put(where, states[rows, places].to(embeds.dtype), accumulate=True)
+        return embeds
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        prefix_mask: Tensor | None = None,
+        attention_bias: Tensor | None = None,
+        features: Mapping[str, FeatureBatch] | None = None,
+    ) -> Tensor:
         """Run the global Transformer over whole sequences. With padding on the right nothing sees it, without a mask.
 
         Args:
             tokens: `[B, S, K]`, as `coarse` returns them.
             prefix_mask: `[B, S]`, positions before the first target; in a prefix LM they see each other.
             attention_bias: `[B, S, S]`, added to the logits of attention in all layers.
+            features: What stands in segments of kind `features`.
 
         Returns:
             Normalised states `[B, S, D]`.
@@ -159,7 +184,7 @@ class UnitokLM(nn.Module):
         Raises:
             ValueError: If a prefix LM is not told where the prefix is.
         """
-        embeds = self.embed(tokens)
+        embeds = self.add_features(self.embed(tokens), features or {})
         if not self.config.prefix_lm and attention_bias is None:
             return self.transformer(embeds, is_causal=True)
         S = tokens.shape[1]
@@ -235,7 +260,14 @@ class UnitokLM(nn.Module):
         """Return an empty cache of the global Transformer for `step`."""
         return self.transformer.new_cache(batch_size, max_positions)
 
-    def step(self, tokens: Tensor, positions: Tensor, cache: StaticCache, valid_mask: Tensor | None = None) -> Tensor:
+    def step(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        cache: StaticCache,
+        valid_mask: Tensor | None = None,
+        features: Mapping[str, FeatureBatch] | None = None,
+    ) -> Tensor:
         """Run new positions of sequences whose earlier ones are in the cache: a prompt, or one position at a time.
 
         Prompts of different lengths are padded on the right; nothing sees the padding, and the next positions
@@ -247,6 +279,7 @@ class UnitokLM(nn.Module):
             cache: From `new_cache`.
             valid_mask: `[B, s]`, the prompts' own positions, without padding and without the start marker of the first
                 target, if that comes along. In a prefix LM they see each other; otherwise it changes nothing.
+            features: What stands in segments of kind `features` of the prompts, which begin at position 0.
 
         Returns:
             States `[B, s, D]`; at padding they mean nothing.
@@ -259,7 +292,8 @@ class UnitokLM(nn.Module):
             prompt = _given(valid_mask, "valid_mask")
             keys = torch.zeros_like(attn_mask[:, 0, 0]).scatter(1, positions, prompt)  # [B, used]
             attn_mask = attn_mask | prompt[:, None, :, None] & keys[:, None, None, :]
-        return self.transformer(self.embed(tokens), attn_mask=attn_mask, cache=cache, positions=positions)
+        embeds = self.add_features(self.embed(tokens), features or {})
+        return self.transformer(embeds, attn_mask=attn_mask, cache=cache, positions=positions)
 
     def local_stage(self, hidden: Tensor) -> LocalStage:
         """Begin frames: `stage.logits(tokens [n])` takes codebook 0, 1, … as chosen and returns the next one's logits.
@@ -290,7 +324,7 @@ class UnitokLM(nn.Module):
         tokens = self.coarse(batch.tokens, batch.frame_mask)
         if self.training and self.config.history_dropout:
             tokens = self._hide_history(tokens, batch.frame_mask, generator)
-        hidden = self.hidden(tokens, batch.prefix_mask, attention_bias)
+        hidden = self.hidden(tokens, batch.prefix_mask, attention_bias, batch.features)
         frame_weights = self._frame_weights(batch)
         slot0_weights = self._slot0_weights(batch)
         tally = LossTally(slot0_weights[batch.loss_mask].sum() + frame_weights[batch.frame_mask][:, 1:].sum())
@@ -306,7 +340,7 @@ class UnitokLM(nn.Module):
     def count_parameters(self) -> dict[str, int]:
         """Return the number of weights of each part and in `total`; a tied head has none of its own."""
         parts = {name: sum(weight.numel() for weight in part.parameters()) for name, part in self.named_children()}
-        return {**parts, "total": sum(parts.values())}
+        return {**{name: n for name, n in parts.items() if n}, "total": sum(parts.values())}
 
     def _few_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the ids that slot 0 can hold, `[..., D]` -> `[..., len(slot0_ids)]`."""
@@ -416,11 +450,16 @@ class UnitokLM(nn.Module):
         return self.local
 
 
-def _slot0_ids(vocabulary: Vocabulary) -> Tensor:
-    """Return the ids that slot 0 can hold, ascending: all but `<empty>` and codebooks 1 … K-1."""
+def _slot0_ids(vocabulary: Vocabulary, blocks: Sequence[str] = ()) -> Tensor:
+    """Return the ids that slot 0 is predicted from, ascending: of some blocks, or all that it can hold.
+
+    It never holds `<empty>` and codebooks 1 … K-1.
+    """
     other = [vocabulary.ids_of(f"audio.{k}") for k in range(1, vocabulary.n_codebooks)]
     possible = torch.ones(vocabulary.size, dtype=torch.bool)
     possible[torch.cat([torch.tensor([vocabulary.empty_id]), *other])] = False
+    if blocks:
+        possible &= torch.isin(torch.arange(vocabulary.size), torch.cat([vocabulary.ids_of(name) for name in blocks]))
     return possible.nonzero()[:, 0]
 
 

@@ -5,22 +5,37 @@ The one place where sequences are laid out, in training and in generation. Lette
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from unitok.errors import DataError, TokenizerError, VocabularyMismatchError, suggest
+from unitok.markers import Markers
 from unitok.pattern import Pattern
-from unitok.sequence import Role, Segment, TokenSequence
+from unitok.sequence import FeatureValue, Role, Segment, TokenSequence
 from unitok.tasks.task import Field, Task
 from unitok.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from unitok.features import FeatureEncoder
     from unitok.tokenizers.base import TextTokenizer
 
 __all__ = ["SequenceBuilder", "cut_starts"]
+
+
+class FeatureSizes(Protocol):
+    """What the layout needs to know of a feature input (`LMConfig.features`)."""
+
+    dim: int | None
+    """Width of its states."""
+    trained: bool
+    """Is its encoder trained with the model?"""
+
+    def n_positions(self, n_states: int) -> int:
+        """Return how many positions so many states take."""
+        ...
 
 
 class SequenceBuilder:
@@ -32,6 +47,9 @@ class SequenceBuilder:
         text_tokenizer: TextTokenizer,
         frame_rate_hz: float,
         pattern: Pattern | None = None,
+        feature_inputs: Mapping[str, FeatureSizes] | None = None,
+        encoders: Mapping[str, FeatureEncoder] | None = None,
+        spelling: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ):
         """Keep the parts.
 
@@ -40,8 +58,12 @@ class SequenceBuilder:
             text_tokenizer: Spells text.
             frame_rate_hz: Codec frames per second.
             pattern: Where the codes of audio stand (`LMConfig.layout`); None means one frame at a position.
+            feature_inputs: How many positions features take (`LMConfig.features`), by the names that cards use.
+            encoders: What takes values of kind `features`, by the same names; without one there, only states.
+            spelling: How the model spells its markers (`LMConfig.spelling`); None means each as its own id.
 
         Raises:
+            ValueError: If the spelling does not fit the vocabulary.
             VocabularyMismatchError: If the text tokenizer has more ids than the vocabulary has room for.
         """
         if text_tokenizer.size > vocabulary.text_size:
@@ -54,24 +76,28 @@ class SequenceBuilder:
         self.text_tokenizer = text_tokenizer
         self.frame_rate_hz = frame_rate_hz
         self.pattern = pattern or Pattern.multiscale(vocabulary.n_codebooks)
+        self.feature_inputs = dict(feature_inputs or {})
+        self.encoders = dict(encoders or {})
+        self.markers = Markers(vocabulary, spelling or {})
 
     def build(
         self,
         task: Task,
-        values: Mapping[str, str | Tensor],
+        values: Mapping[str, str | Tensor | FeatureValue],
         lang: str | None = None,
         targets: bool = True,
-        unguided: bool = False,
+        without: Collection[str] = (),
     ) -> TokenSequence:
         """Lay one task out.
 
         Args:
             task: The task.
             values: A value for each field, by its name: text for kinds text and label; codes `[K', T]`, integer, for
-                audio, where K' may be less than the vocabulary's K; semantic ids `[T]` or `[1, T]`. Optional fields
-                may be left out or None. A condition longer than its `max_seconds` is cut to its start.
+                audio, where K' may be less than the vocabulary's K; semantic ids `[T]` or `[1, T]`; for features states
+                `[T, E]`, or what the encoder takes: text, or samples `[N]` at its rate. Optional fields may be left
+                out or None. A condition longer than its `max_seconds` is cut to its start.
             lang: Language of `<lang:…>`; None leaves the token out.
-            unguided: Leave `guided` conditions out even if they are no optional ones.
+            without: Names of conditions to leave out, whether optional or not, as guidance does.
             targets: False stops after the conditions, a prompt for generation; targets' values are not looked at.
 
         Returns:
@@ -83,7 +109,9 @@ class SequenceBuilder:
             VocabularyMismatchError: If the vocabulary lacks the task or the language.
         """
         _check_names(task, values)
-        layout = _Layout(self.vocabulary)
+        layout = _Layout(self.markers)
+        shaped = task.shaped({name: value for name, value in values.items() if name not in without})
+        values = {f.name: self._prepared(task, f, shaped[f.name]) for f in task.fields}
         layout.control("<bos>")
         self.vocabulary.task_id(task.name)
         layout.control(f"<task:{task.name}>")
@@ -91,7 +119,7 @@ class SequenceBuilder:
             self.vocabulary.lang_id(lang)
             layout.control(f"<lang:{lang}>")
         for field in task.conditions:
-            if not (unguided and field.guided):
+            if field.name not in without and field.name not in task.names_within:
                 self._add(layout, task, field, "condition", values.get(field.name))
         if targets:
             for field in task.targets:
@@ -106,9 +134,43 @@ class SequenceBuilder:
             loss_weights=torch.cat(layout.weights),
             codebook_weights=task.codebook_weights,
             pattern=self.pattern,
+            features={
+                segment.name: value
+                for segment in layout.segments
+                if isinstance(value := values.get(segment.name), FeatureValue)
+            },
         )
 
-    def _add(self, layout: _Layout, task: Task, field: Field, role: Role, value: str | Tensor | None) -> None:
+    def _prepared(self, task: Task, field: Field, value: Any) -> Any:
+        """Return a value; one of kind features as what stands in the sequence."""
+        if field.kind != "features" or value is None or isinstance(value, FeatureValue):
+            return value
+        name = field.encoder
+        if name not in self.feature_inputs:
+            raise DataError(
+                f"task '{task.name}', '{field.name}': the model has no feature input '{name}'."
+                f"{suggest(name, self.feature_inputs)} It has: {', '.join(self.feature_inputs) or 'none'}."
+            )
+        if isinstance(value, Tensor) and value.ndim == 2 and value.is_floating_point():
+            if value.shape[1] != self.feature_inputs[name].dim:
+                raise DataError(
+                    f"task '{task.name}', '{field.name}': states are {value.shape[1]} wide, those of '{name}' are "
+                    f"{self.feature_inputs[name].dim}. Encode with the model's own encoder."
+                )
+            return FeatureValue(name, value, encoded=True)
+        if name not in self.encoders:
+            raise DataError(
+                f"task '{task.name}', '{field.name}': the encoder '{name}' is not loaded, so states [T, "
+                f"{self.feature_inputs[name].dim}] are needed."
+            )
+        is_audio = isinstance(value, Tensor) and value.ndim == 1 and value.is_floating_point()
+        if not (is_audio if field.takes == "audio" else isinstance(value, str)):
+            raise _wrong_type(task, field, value, "text" if field.takes == "text" else "audio, or states [T, E]")
+        return FeatureValue(name, self.encoders[name].inputs(value), encoded=False)
+
+    def _add(
+        self, layout: _Layout, task: Task, field: Field, role: Role, value: str | Tensor | FeatureValue | None
+    ) -> None:
         if value is not None:
             layout.segment(field, role, self._content(task, field, value))
         elif not field.optional:
@@ -117,8 +179,16 @@ class SequenceBuilder:
                 f"Pass {field.name}=…."
             )
 
-    def _content(self, task: Task, field: Field, value: str | Tensor) -> Tensor:
+    def n_positions(self, value: FeatureValue) -> int:
+        """Return how many positions features take."""
+        n = len(value.values)
+        n_states = n if value.encoded else self.encoders[value.encoder].n_states(n)
+        return self.feature_inputs[value.encoder].n_positions(n_states)
+
+    def _content(self, task: Task, field: Field, value: str | Tensor | FeatureValue) -> Tensor:
         """Return the positions of a field's value, `[T, K]`."""
+        if isinstance(value, FeatureValue):
+            return torch.full((self.n_positions(value), self.vocabulary.n_codebooks), self.vocabulary.empty_id)
         if field.kind in ("text", "label"):
             if not isinstance(value, str):
                 raise _wrong_type(task, field, value, "text")
@@ -133,7 +203,7 @@ class SequenceBuilder:
             frames = self.vocabulary.codes_to_tokens(value.cpu())
         except TokenizerError as error:
             raise TokenizerError(f"task '{task.name}', '{field.name}': {error}") from error
-        return self.pattern.place(frames, self.vocabulary.end_id(field.kind))
+        return self.pattern.place(frames, self.markers.end_id(field.kind))
 
     def _slot0(self, tokens: list[int]) -> Tensor:
         rows = torch.zeros(len(tokens), self.vocabulary.n_codebooks, dtype=torch.int64)
@@ -171,33 +241,35 @@ def cut_starts(task: Task, values: Mapping[str, str | Tensor], frame_rate_hz: fl
 class _Layout:
     """Grows a sequence position by position."""
 
-    def __init__(self, vocabulary: Vocabulary):
-        self.vocabulary = vocabulary
+    def __init__(self, markers: Markers):
+        self.markers = markers
         self.rows: list[Tensor] = []
         self.weights: list[Tensor] = []
         self.segments: list[Segment] = []
 
     def control(self, name: str) -> None:
-        self._append(name, "control", "control", self._marker(name), 0.0)
+        if rows := self.markers.rows(name):
+            self._append(Segment(name, "control", "control", *self._span(len(rows))), self.markers.tensor(rows), 0.0)
 
     def segment(self, field: Field, role: Role, content: Tensor) -> None:
-        rows = torch.cat([self._marker(f"<{field.kind}>"), content, self._marker(f"</{field.kind}>")])
-        weight = field.loss_weight if role == "target" else 0.0
-        self._append(field.name, field.kind, role, rows, weight, aligned=field.aligned or role == "target")
+        before, after = self.markers.start(field.kind, role), self.markers.end(field.kind, role)
+        rows = torch.cat([self.markers.tensor(before), content, self.markers.tensor(after)])
+        aligned = field.aligned or role == "target"
+        span = self._span(len(rows))
+        segment = Segment(field.name, field.kind, role, *span, aligned, n_before=len(before), n_after=len(after))
+        self._append(segment, rows, field.loss_weight if role == "target" else 0.0)
 
-    def _append(self, name: str, kind: str, role: Role, rows: Tensor, weight: float, aligned: bool = False) -> None:
+    def _span(self, n_rows: int) -> tuple[int, int]:
         start = self.segments[-1].stop if self.segments else 0
-        self.segments.append(Segment(name, kind, role, start, start + len(rows), aligned))
+        return start, start + n_rows
+
+    def _append(self, segment: Segment, rows: Tensor, weight: float) -> None:
+        self.segments.append(segment)
         self.rows.append(rows)
         self.weights.append(torch.full((len(rows),), weight))
 
-    def _marker(self, name: str) -> Tensor:
-        row = torch.zeros(1, self.vocabulary.n_codebooks, dtype=torch.int64)
-        row[0, 0] = self.vocabulary.id(name)
-        return row
 
-
-def _check_names(task: Task, values: Mapping[str, str | Tensor]) -> None:
+def _check_names(task: Task, values: Mapping[str, Any]) -> None:
     names = [field.name for field in task.fields]
     for name in values:
         if name not in names:

@@ -89,6 +89,10 @@ class Sampling:
 class GenerateDefaults(Sampling):
     """How a task generates unless the caller says otherwise (card key `generate`)."""
 
+    seconds_per_character: float | None = None
+    """Audio that a character of the text takes on average, in s; what came out is compared with it."""
+    min_seconds_per_character: float | None = None
+    """Shortest audio for each character of the text, in s."""
     max_seconds_per_character: float | None = None
     """Longest audio for each character of the text, in s."""
     max_seconds: float | None = None
@@ -97,9 +101,9 @@ class GenerateDefaults(Sampling):
     """Longest text accepted, in characters."""
     max_text_tokens: int | None = None
     """Longest text generated, in text tokens."""
-    guidance: float = 1.0
-    """Classifier-free guidance by the `guided` conditions (arXiv:2209.15352): how far to move from the logits without
-    them to those with them, and beyond above 1; 1 is off."""
+    guidance: float | Mapping[str, float] = 1.0
+    """Classifier-free guidance by the `guided` conditions (`generation.guidance`): how far to move from the logits
+    without them to those with them, and beyond above 1; 1 is off. One number for all, or one for each by name."""
     best_of: int = 1
     """Make so many and keep the one whose text the task `checked_by` finds likeliest; for tasks from text to audio."""
 
@@ -137,6 +141,10 @@ def _is_temperature(value: Any) -> bool:
     return _is((int, float), value) and 0 <= value < math.inf
 
 
+def _is_guidance(value: Any) -> bool:
+    return all(map(_is_temperature, value.values() if isinstance(value, Mapping) else [value]))
+
+
 _RANGES = {
     "temperature": _Range(_is_temperature, "a number, 0 (greedy) or more"),
     "top_k": _at_least(0, "0 (all ids) or more"),
@@ -153,4 +161,8 @@ _RANGES = {
     "beams": _at_least(1, "1 (no beam search) or more"),
     "length_penalty": _Range(lambda value: _is((int, float), value) and math.isfinite(value), "a number"),
     "best_of": _at_least(1, "1 or more"),
+    "guidance": _Range(
+        _is_guidance,
+        "a number, 0 or more: 1 is off, 1.5 to 3 are usual; or one for each guided condition, {text: 1.75, voice: 1.3}",
+    ),
 }

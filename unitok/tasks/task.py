@@ -18,8 +18,9 @@ from unitok.tasks.settings import GenerateDefaults, out_of_range
 
 __all__ = ["FIELD_KINDS", "SOURCES", "Field", "FieldKind", "Source", "Task", "list_tasks"]
 
-FieldKind = Literal["text", "label", "audio", "semantic"]
-"""What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens."""
+FieldKind = Literal["text", "label", "audio", "semantic", "features"]
+"""What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens; what
+an encoder makes of text or audio (conditions only)."""
 
 Source = Literal["same_record", "same_speaker", "start"]
 """Where a condition's value comes from in training: the record itself; another record of its speaker; the first
@@ -28,6 +29,9 @@ Source = Literal["same_record", "same_speaker", "start"]
 FIELD_KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
 SOURCES: tuple[Source, ...] = get_args(Source)
 TIMED_KINDS = ("audio", "semantic")
+GENERATED_KINDS: tuple[FieldKind, ...] = ("text", "label", "audio", "semantic")
+SPELLED_KINDS = ("text", "label")
+NAME_IN_FORM = r"\{(\w+)\}"
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,27 @@ class Field:
     """Where training takes the value from (card key `from`); None means the record itself."""
     loss_weight: float = 1.0
     """Weight of a target's loss."""
+    encoder: str = ""
+    """Of kind `features`: which of the model's feature inputs it goes through; the name where the card gives none."""
+    takes: Literal["text", "audio"] = "text"
+    """Of kind `features`: what the encoder takes."""
+    default: str | None = None
+    """Of kinds text and label: the value where none is given."""
+    form: str = ""
+    """Of kinds text and label: what is spelled, such as `[{voice}]{text}`; the conditions that it names have no place
+    of their own in the sequence. Where one of them has no value, the field's own is spelled alone."""
 
     def __post_init__(self) -> None:
-        """Fill in the record field."""
+        """Fill in the record field and the encoder."""
         if not self.field:
             object.__setattr__(self, "field", self.name)
+        if self.kind == "features" and not self.encoder:
+            object.__setattr__(self, "encoder", self.name)
+
+    @property
+    def names_within(self) -> frozenset[str]:
+        """Names of the other fields in `form`."""
+        return frozenset(re.findall(NAME_IN_FORM, self.form)) - {self.name}
 
     @property
     def is_timed(self) -> bool:
@@ -78,6 +98,12 @@ class Field:
             entry["max_seconds"] = self.max_seconds
         if self.source is not None:
             entry["from"] = self.source
+        if self.kind == "features":
+            entry |= {"encoder": self.encoder, "takes": self.takes}
+        if self.default is not None:
+            entry["default"] = self.default
+        if self.form:
+            entry["form"] = self.form
         if self.loss_weight != 1.0:
             entry["loss_weight"] = self.loss_weight
         return entry
@@ -218,12 +244,36 @@ class Task:
         """Conditions, then targets."""
         return self.conditions + self.targets
 
+    @property
+    def names_within(self) -> frozenset[str]:
+        """Names of the conditions that stand in the `form` of another field, and nowhere else."""
+        return frozenset[str]().union(*(one.names_within for one in self.fields))
+
+    def shaped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a value for each field: as given, else its default; in its `form`, if it has one. None: there is none.
+
+        Raises:
+            DataError: If a form names a value that is no text.
+        """
+        given = {f.name: f.default if values.get(f.name) is None else values[f.name] for f in self.fields}
+        return {f.name: self._formed(f, given) for f in self.fields}
+
+    def _formed(self, field: Field, given: Mapping[str, Any]) -> Any:
+        value = given[field.name]
+        if not field.form or value is None or any(given[name] is None for name in field.names_within):
+            return value
+        for name in (field.name, *field.names_within):
+            if not isinstance(given[name], str):
+                raise DataError(f"task '{self.name}', '{name}': got {type(given[name]).__name__}, it takes text.")
+        return re.sub(NAME_IN_FORM, lambda found: given[found[1]], field.form)
+
     def layout(self) -> str:
         """Draw the sequence of this task, optional parts in brackets, targets behind the arrow.
 
         `<bos> <task:tts> [<lang>] <text> … </text> [<audio> … </audio>] → <audio> … </audio> <eos>`
         """
-        parts = ["<bos>", f"<task:{self.name}>", "[<lang>]", *map(_drawn, self.conditions), "→"]
+        conditions = [_drawn(one) for one in self.conditions if one.name not in self.names_within]
+        parts = ["<bos>", f"<task:{self.name}>", "[<lang>]", *conditions, "→"]
         return " ".join([*parts, *map(_drawn, self.targets), "<eos>"])
 
 
@@ -239,7 +289,7 @@ def _check_name(name: str, file: Path, reader: CardReader) -> None:
         reader.problem("name", f"is '{name}', the file is called '{file.name}'. Rename one of them.")
 
 
-def _field(part: CardReader) -> dict[str, Any]:
+def _field(part: CardReader, kinds: tuple[FieldKind, ...]) -> dict[str, Any]:
     name = part.take("name", str, "", required=True)
     if name and not name.isidentifier():
         part.problem(
@@ -247,7 +297,7 @@ def _field(part: CardReader) -> dict[str, Any]:
         )
     return {
         "name": name,
-        "kind": part.take("kind", str, "text", required=True, choices=FIELD_KINDS),
+        "kind": part.take("kind", str, "text", required=True, choices=kinds),
         "optional": part.take("optional", bool, False),
         "field": part.take("field", str, ""),
     }
@@ -255,25 +305,37 @@ def _field(part: CardReader) -> dict[str, Any]:
 
 def _condition(part: CardReader) -> Field:
     condition = Field(
-        **_field(part),
+        encoder=part.take("encoder", str, ""),
+        takes=part.take("takes", str, "text", choices=("text", "audio")),
+        **_field(part, FIELD_KINDS),
         guided=part.take("guided", bool, False),
         aligned=part.take("aligned", bool, False),
         max_seconds=part.take("max_seconds", float, minimum=0.0),
         source=part.take("from", str, choices=SOURCES),
+        default=part.take("default", str),
+        form=part.take("form", str, ""),
     )
+    for key, value in (("default", condition.default), ("form", condition.form)):
+        if value and condition.kind not in SPELLED_KINDS:
+            kinds = " or ".join(SPELLED_KINDS)
+            part.problem(key, f"applies to kind {kinds}, this field is {condition.kind}. Remove it.")
     if condition.max_seconds == 0:
         part.problem("max_seconds", "is 0, allowed: more than 0.")
     if condition.max_seconds is not None and not condition.is_timed:
         part.problem(
             "max_seconds", f"applies to kind {' or '.join(TIMED_KINDS)}, this field is {condition.kind}. Remove it."
         )
+    if condition.kind != "features" and condition.encoder:
+        part.problem("encoder", f"is of kind features, this field is {condition.kind}. Remove it.")
+    if condition.source is not None and condition.kind == "features":
+        part.problem("from", "is of kind audio and semantic, this field is features. Remove it.")
     if condition.source == "start" and condition.max_seconds is None:
         part.problem("max_seconds", "missing. 'from: start' needs to know how much of the target's start to take.")
     return condition
 
 
 def _target(part: CardReader) -> Field:
-    return Field(**_field(part), loss_weight=part.take("loss_weight", float, 1.0, minimum=0.0))
+    return Field(**_field(part, GENERATED_KINDS), loss_weight=part.take("loss_weight", float, 1.0, minimum=0.0))
 
 
 def _generate(part: CardReader) -> GenerateDefaults:
@@ -281,6 +343,9 @@ def _generate(part: CardReader) -> GenerateDefaults:
     for setting in dataclasses.fields(GenerateDefaults):
         if setting.name == "codebook_temperatures":
             settings[setting.name] = part.numbers(setting.name)
+            continue
+        if setting.name == "guidance" and isinstance(part.card.get("guidance"), Mapping):
+            settings["guidance"] = part.take("guidance", dict)
             continue
         kind = next(kind for word, kind in _KINDS.items() if str(setting.type).startswith(word))
         settings[setting.name] = part.take(setting.name, kind, setting.default, minimum=None if kind is bool else 0)
@@ -306,7 +371,21 @@ def _check_fields(task: Task, reader: CardReader) -> None:
                 "conditions and targets", f"a field is called '{one.name}', which unitok uses itself. Rename it."
             )
         seen.add(one.name)
+    guided = [one.name for one in task.conditions if one.guided]
+    for name in task.generate.guidance if isinstance(task.generate.guidance, Mapping) else ():
+        if name not in guided:
+            reader.problem(
+                f"generate.guidance.{name}",
+                f"is no guided condition.{suggest(str(name), guided)} Guided: {', '.join(guided) or 'none'}.",
+            )
+    spelled = [one.name for one in task.conditions if one.kind in SPELLED_KINDS]
     for one in task.conditions:
+        for name in sorted(one.names_within - set(spelled)):
+            reader.problem(
+                "conditions",
+                f"the form of '{one.name}' names '{name}', which is no text or label among the conditions."
+                f"{suggest(name, spelled)}",
+            )
         if one.source == "start" and not any((t.field, t.kind) == (one.field, one.kind) for t in task.targets):
             reader.problem(
                 "conditions",

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from unitok.adapters import Base, begin_adapter, save_adapter
 from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unitok.errors import CheckpointError, UnitokError, suggest
+from unitok.features import load_feature_encoder
 from unitok.model.adapter import Adapter
 from unitok.model.alignment import AlignmentPrior, attention_bias
 from unitok.model.config import LMConfig
@@ -120,7 +121,15 @@ class LMModule(L.LightningModule):
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
         self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
         rate = self.audio_tokenizer.frame_rate_hz
-        self.builder = SequenceBuilder(self.vocabulary, self.text_tokenizer, rate, self.lm.pattern)
+        self.builder = SequenceBuilder(
+            self.vocabulary,
+            self.text_tokenizer,
+            rate,
+            self.lm.pattern,
+            self.lm.config.features,
+            parts.encoders,
+            self.lm.config.spelling,
+        )
         names = ("text", "label", "semantic", "conditions", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
         self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
         self._store_as, self._model_card = store_as, Path(model_card) if model_card else None
@@ -321,7 +330,12 @@ def _begun(
     cards = {task.name: task for task in map(Task.load, tasks)}
     sizes = [audio_tokenizer.codebook_size] * audio_tokenizer.n_codebooks
     vocabulary = Vocabulary.create(list(cards), langs, text_tokenizer.size, sizes)
-    return Checkpoint(UnitokLM(config, vocabulary), vocabulary, text_tokenizer, audio_tokenizer, cards)
+    encoders = {name: load_feature_encoder(part.encoder) for name, part in config.features.items()}
+    widths = {name: replace(part, dim=encoders[name].dim) for name, part in config.features.items()}
+    lm = UnitokLM(replace(config, features=widths), vocabulary)
+    for name, encoder in encoders.items():
+        lm.feature_inputs[name].attach(encoder)  # type: ignore[operator,union-attr]
+    return Checkpoint(lm, vocabulary, text_tokenizer, audio_tokenizer, cards)
 
 
 def _check_not_set(settings: Mapping[str, Any], folder: str) -> None:

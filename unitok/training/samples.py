@@ -30,6 +30,8 @@ __all__ = ["ValidationSamples", "attention_maps", "prompt_of"]
 class ValidationSamples(L.Callback):
     """After each validation, continue the first validation examples of every task, and show the outcome in TensorBoard.
 
+    One result each and without guidance, whatever the cards say: what is shown is what the model learned.
+
     Tags: `samples/<task>/<i>/<target>` (audio or text) beside `…/reference`, `sequence/<task>`, `attention/<task>`.
     """
 

@@ -1,0 +1,176 @@
+"""What every encoder of text or audio has, and how its card is loaded and saved.
+
+    text or samples --inputs--> [N] --forward--> states [T, E]        T = n_states(N)
+
+N inputs (ids of a text, or samples), T states, E their width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unitok.audio import Audio
+from unitok.cards import CardReader, find_card, read_card
+from unitok.errors import CardError, TokenizerError, suggest
+from unitok.folders import written_whole
+from unitok.tokenizers.base import CARD_FILE, write_card
+from unitok.tokenizers.weights import fingerprint
+
+__all__ = ["EncoderSettings", "FeatureEncoder", "Takes", "load_feature_encoder", "save_feature_encoder"]
+
+Takes = Literal["text", "audio"]
+KINDS = {
+    "transformers": "unitok.features.transformers_encoder:TransformersEncoder",
+    "log_mel": "unitok.features.conformer:LogMel",
+    "conformer": "unitok.features.conformer:Conformer",
+}
+"""`kind:` in a card -> class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """What every card of an encoder has."""
+
+    name: str
+    """Name of the encoder; the card's file is called so too."""
+    description: str = ""
+    """One sentence."""
+    source: str = ""
+    """Paper, repository, licence."""
+    fingerprint: str | None = None
+    """Only in a saved folder: what the loaded encoder must have."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the shared keys from `reader`."""
+        reader.take("kind", str, required=True)
+        return {
+            "name": reader.take("name", str, "", required=True),
+            "description": reader.take("description", str, ""),
+            "source": reader.take("source", str, ""),
+            "fingerprint": reader.take("fingerprint", str),
+        }
+
+
+class FeatureEncoder(nn.Module, ABC):
+    """An encoder. Values go through it one at a time, so that what a value gives does not depend on its neighbours."""
+
+    kind: str
+    """`kind:` of its cards."""
+    settings: Any
+    """Its card."""
+    takes: Takes
+    """Text or audio."""
+    dim: int
+    """Width of its states, E."""
+    sample_rate_hz: int | None = None
+    """Rate of the audio that it takes."""
+
+    @property
+    def name(self) -> str:
+        """Name of its card."""
+        return str(self.settings.name)
+
+    @classmethod
+    @abstractmethod
+    def from_card(cls, card: Mapping[str, Any], folder: Path) -> FeatureEncoder:
+        """Load it; relative paths of the card start from `folder`."""
+
+    @abstractmethod
+    def inputs(self, value: str | Tensor) -> Tensor:
+        """Turn a text, or samples `[N]` at `sample_rate_hz`, into what `forward` takes, `[N]`."""
+
+    @abstractmethod
+    def n_states(self, n_inputs: int) -> int:
+        """Return how many states so many inputs give."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the card and what it needs into a folder."""
+
+    @abstractmethod
+    def encode_one(self, inputs: Tensor) -> Tensor:
+        """Turn inputs `[N]` into states `[T, E]`."""
+
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Turn inputs, each `[N]`, into states, each `[T, E]`."""
+        return [self.encode_one(row) for row in inputs]
+
+    @torch.inference_mode()
+    def encode(self, value: str | Audio | Tensor) -> Tensor:
+        """Turn one text or recording into states `[T, E]`, float32, on the CPU."""
+        raw = self.waveform(value) if isinstance(value, Audio) else value
+        device = next(self.parameters(), torch.empty(0)).device
+        return self.eval().encode_one(self.inputs(raw).to(device)).float().cpu()
+
+    def waveform(self, audio: Audio) -> Tensor:
+        """Return what `inputs` takes of a recording: samples `[N]` at its rate, one channel.
+
+        Raises:
+            TokenizerError: If it takes text.
+        """
+        if self.sample_rate_hz is None:
+            raise TokenizerError(f"encoder '{self.name}' takes text, got audio.")
+        return audio.mono().resample(self.sample_rate_hz).samples[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the card's settings and the weights."""
+        own = {key: value for key, value in vars(self.settings).items() if key in self.identity}
+        return fingerprint(self.kind, own, self.state_dict())
+
+    identity: tuple[str, ...] = ()
+    """Settings that change the states."""
+
+
+def load_feature_encoder(name_or_path: str | Path) -> FeatureEncoder:
+    """Load an encoder by the name of its card (`t5_base`), by a card's file, or from a folder.
+
+    Raises:
+        CardError: If there is no such card, or it has mistakes.
+        MissingWeightsError: If its weights are not here and cannot be fetched.
+        TokenizerError: If they are not those that the folder was saved with.
+    """
+    from importlib import import_module
+
+    path = Path(name_or_path)
+    file = path / CARD_FILE if (path / CARD_FILE).is_file() else find_card("features", name_or_path)
+    card = read_card(file)
+    kind = card.get("kind")
+    if kind not in KINDS:
+        got = "missing" if kind is None else f"'{kind}'"
+        raise CardError(f"{file}: kind: is {got}, allowed: {', '.join(KINDS)}.{suggest(str(kind), KINDS)}")
+    module, _, name = KINDS[kind].partition(":")
+    encoder: FeatureEncoder = getattr(import_module(module), name).from_card(card, file.parent)
+    saved_as = card.get("fingerprint")
+    if saved_as is not None and saved_as != encoder.fingerprint:
+        raise TokenizerError(
+            f"{file}: was saved with fingerprint {saved_as}, what loads now has {encoder.fingerprint}: other "
+            "weights or settings. Put the original weights back."
+        )
+    return encoder.eval()
+
+
+def save_feature_encoder(encoder: FeatureEncoder, folder: str | Path) -> Path:
+    """Write an encoder's folder, whole or not at all; one that is there is replaced."""
+    with written_whole(folder) as partial:
+        encoder.save(partial)
+    return Path(folder)
+
+
+def card_of(encoder: FeatureEncoder, **changes: Any) -> dict[str, Any]:
+    """Return the card of a saved encoder."""
+    values = {**vars(encoder.settings), "fingerprint": encoder.fingerprint, **changes}
+    return {"kind": encoder.kind, **{key: value for key, value in values.items() if value not in (None, "")}}
+
+
+def write_encoder_card(encoder: FeatureEncoder, folder: Path, **changes: Any) -> None:
+    """Write `card.yaml` of a saved encoder."""
+    write_card(folder, card_of(encoder, **changes))
