@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from unitok.audio import Audio
+from unitok.checkpoint import find_checkpoint
 from unitok.cli.main import main
+from unitok.evaluation.codecs import mel_distance, stoi
 from unitok.testing import ToyAudioTokenizer
 from unitok.tokenizers import save_tokenizer
 
@@ -174,3 +176,33 @@ def test_mistakes_are_one_line_and_status_2(files, toy, tmp_path, capsys):
         assert captured.out == ""
         assert len(captured.err.strip().splitlines()) == 1, captured.err
         assert message in captured.err
+
+
+def test_codecs_are_measured_on_a_recording(files, toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("UNITOK_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    mini = str(find_checkpoint("mini") / "tokenizers" / "audio")
+    assert main(["tokenizers", toy, mini, "encodec_24khz", "--bench", files[1]]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0].split() == ["CODEC", "kbit/s", "frames/s", "codebooks", "encode", "decode", "STOI", "mel", "dB"]
+    assert lines[2].split()[:4] == ["mini_16khz", "1.8", "25", "8"]
+    assert "left out: encodec_24khz: " in out
+    assert main(["tokenizers", mini, "--bench", files[1], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["codecs"][0]
+    assert found["encode_speed"] > 0
+    assert 0 <= found["mel_distance_db"] < 40
+
+
+def test_silence_is_no_benchmark(tmp_path, toy, capsys):
+    Audio(torch.zeros(1, 16000), 16000).write(tmp_path / "nothing.wav")
+    assert main(["tokenizers", toy, "--bench", str(tmp_path / "nothing.wav")]) == 2
+    assert "the recording is silent" in capsys.readouterr().err
+
+
+def test_the_distance_of_half_as_loud_is_six_decibels():
+    audio = Audio(torch.randn(1, 16000, generator=torch.Generator().manual_seed(0)) * 0.3, 16000)
+    quieter = Audio(audio.samples / 2, 16000)
+    assert mel_distance(audio, audio) == 0
+    assert mel_distance(audio, quieter) == pytest.approx(6.02, abs=0.05)
+    assert stoi(audio, audio) == pytest.approx(1.0, abs=1e-6)

@@ -9,13 +9,12 @@ from quality import sounds
 from quality.report import Bench, Row, sentences
 from unitok.audio import Audio
 from unitok.data.synth.voices import FLITE_VOICES, speak
+from unitok.evaluation.codecs import stoi
 from unitok.evaluation.text import word_error_rate
 
 
 def measure(bench: Bench, source: str) -> Iterator[Row]:
     """Measure what coding costs a recogniser, an ear (STOI), and a check of sounds."""
-    from pystoi import stoi
-
     texts = sentences(source, bench.n_items)
     flite = [speak(text, FLITE_VOICES[i % len(FLITE_VOICES)]) for i, text in enumerate(texts)]
     start = time.perf_counter()
@@ -24,10 +23,7 @@ def measure(bench: Bench, source: str) -> Iterator[Row]:
     coded = word_error_rate(texts, bench.transcribe(copies))
     original = word_error_rate(texts, bench.transcribe(flite))
     ratio = coded.value / max(original.value, 1e-9)
-    scores = [
-        float(stoi(audio.samples[0].numpy(), copy.samples[0].numpy(), audio.sample_rate_hz))
-        for audio, copy in zip(flite, copies, strict=True)
-    ]
+    scores = [stoi(audio, copy) for audio, copy in zip(flite, copies, strict=True)]
     yield Row(
         "codec: pocketsphinx WER",
         str(coded),

@@ -1,15 +1,19 @@
-"""`unitok tokenizers`: list the tokenizers, show one, or find the mistakes of a card. Without torch or weights."""
+"""`unitok tokenizers`: list the tokenizers, show one, find the mistakes of a card, or measure codecs.
+
+Only measuring imports torch and loads weights.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from unitok.cards import list_cards
-from unitok.errors import CardError
+from unitok.errors import CardError, MissingDependencyError, MissingWeightsError
 from unitok.tokenizers.base import TokenizerCard, find_kind, read_tokenizer_card
 from unitok.tokenizers.settings import (
     SETTINGS,
@@ -22,6 +26,9 @@ from unitok.tokenizers.settings import (
     TransformersCodecSettings,
 )
 
+if TYPE_CHECKING:
+    from unitok.evaluation.codecs import CodecFigures
+
 __all__ = ["add_arguments", "run"]
 
 OF_EACH_CHANNEL = ("sample_rate_hz", "frame_rate_hz", "codebook_size", "weights")
@@ -33,20 +40,30 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `unitok tokenizers`."""
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="show this one in detail (a name, a .yaml file, or a tokenizer folder)"
+        "names", nargs="*", metavar="NAME", help="show these in detail (a name, a .yaml file, or a tokenizer folder)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON: a list of cards, or the one card")
     parser.add_argument("--check", metavar="FILE", help="look for mistakes in a card of yours, all of them")
+    parser.add_argument(
+        "--bench",
+        metavar="FILE",
+        help="send a recording through codecs (those named; default: all whose weights are here) and compare bit rate, "
+        "speed, intelligibility and mel distance",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
-    if args.check or args.name:
-        facts = describe(read_tokenizer_card(args.check or args.name))
+    if args.bench:
+        return _bench(args)
+    if args.check or args.names:
+        shown = [describe(read_tokenizer_card(name)) for name in ([args.check] if args.check else args.names)]
         if args.json:
-            print(json.dumps(facts, indent=2, ensure_ascii=False))
+            print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=2, ensure_ascii=False))
+        elif args.check:
+            print(f"{args.check}: fine. {_summary(shown[0])}")
         else:
-            print(f"{args.check}: fine. {_summary(facts)}" if args.check else _detail(facts))
+            print("\n\n".join(_detail(facts) for facts in shown))
         return 0
     found = []
     for path in list_cards("tokenizers").values():
@@ -56,6 +73,60 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", error)
     print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else _table(found))
     return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    """Measure codecs on one recording; those that cannot be loaded are named with the reason."""
+    from dataclasses import asdict
+
+    from unitok.audio import Audio
+    from unitok.checkpoint import AUDIO, shipped_checkpoints
+    from unitok.evaluation.codecs import measure_codec
+    from unitok.tokenizers import load_audio_tokenizer
+    from unitok.tokenizers.weights import OFFLINE_VARIABLE
+
+    audio = Audio.read(args.bench)
+    names = args.names
+    if not names:
+        os.environ[OFFLINE_VARIABLE] = "1"  # nobody asked for gigabytes of weights
+        shipped = [str(folder / AUDIO) for folder in shipped_checkpoints().values()]
+        names = [*shipped, *(name for name in list_cards("tokenizers") if _is_audio(name))]
+    figures, left_out = [], {}
+    for name in names:
+        try:
+            figures.append(measure_codec(load_audio_tokenizer(name), audio))
+        except (MissingWeightsError, MissingDependencyError) as error:
+            left_out[name] = str(error)
+    figures.sort(key=lambda one: one.kbps)
+    if args.json:
+        print(json.dumps({"codecs": [asdict(one) for one in figures], "left_out": left_out}, indent=2))
+    else:
+        print(_bench_table(figures))
+        if left_out and not args.names:
+            print(
+                f"\nWithout weights on this machine: {', '.join(left_out)}. Name one to fetch them, or to see why not."
+            )
+        for name, reason in left_out.items() if args.names else ():
+            print(f"left out: {name}: {reason}")
+    return 0 if figures else 1
+
+
+def _is_audio(name: str) -> bool:
+    card = read_tokenizer_card(name)
+    return find_kind(card, card.file).modality == "audio"
+
+
+def _bench_table(figures: Sequence[CodecFigures]) -> str:
+    rows = [("CODEC", "kbit/s", "frames/s", "codebooks", "encode", "decode", "STOI", "mel dB")]
+    for one in figures:
+        speeds = (f"{one.encode_speed:.3g}x", f"{one.decode_speed:.3g}x")
+        rate = (f"{one.kbps:.3g}", f"{one.frame_rate_hz:.4g}", str(one.codebooks))
+        rows.append((one.name, *rate, *speeds, f"{one.stoi:.3f}", f"{one.mel_distance_db:.2f}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))] for row in rows
+    ]
+    return "\n".join("  ".join(line) for line in lines)
 
 
 def describe(card: TokenizerCard) -> dict[str, Any]:
