@@ -2,10 +2,12 @@
 
 import copy
 from dataclasses import replace
+from datetime import timedelta
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from records_for_tests import write_records
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,6 +26,7 @@ from unitok.training.lm_module import LMModule
 from unitok.training.meter import LossMeter
 from unitok.training.optimizers import OptimizerConfig
 from unitok.training.samples import ValidationSamples, attention_maps, prompt_of
+from unitok.training.schedules import ScheduleConfig
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +116,27 @@ def test_fewer_codebooks_of_the_codec_can_be_modelled(shards):
 def test_training_without_an_end_is_refused_with_the_remedy(shards, tmp_path):
     config = LMConfig(stack(16), refiner=stack(8), ar_codebooks=1)
     lm = LMModule(config, text_tokenizer="bytes", audio_tokenizer="toy_audio", tasks=["tts"])
-    with pytest.raises(UnitokError, match=r"set trainer.max_steps, or model.init_args.schedule.total_steps"):
+    with pytest.raises(
+        UnitokError, match=r"set trainer.max_steps, trainer.max_time, or model.init_args.schedule.total_steps"
+    ):
         fit(tmp_path, shards, -1, lm=lm, max_epochs=-1)
+
+
+def test_without_a_last_step_the_schedule_follows_the_clock(tmp_path, shards):
+    schedule = ScheduleConfig("linear", warmup_steps=0, final_fraction=0.0)
+    rates = []
+
+    class Rates(L.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            rates.append((trainer.optimizers[0].param_groups[0]["lr"], timer.time_elapsed()))
+
+    timer = Timer(duration=timedelta(seconds=2))
+    lm = module(schedule=schedule, optimizer=OptimizerConfig("adamw", lr=0.01))
+    fit(tmp_path, shards, -1, lm=lm, callbacks=[timer, Rates()], max_epochs=-1)
+    assert len(rates) > 5
+    for rate, elapsed in rates[1:]:
+        assert rate / 0.01 == pytest.approx(1 - min(1.0, elapsed / 2), abs=0.2)
+    assert rates[-1][0] < 0.002
 
 
 def test_every_part_is_logged_and_samples_and_pictures_are_shown(shards, tmp_path):

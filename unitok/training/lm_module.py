@@ -28,6 +28,7 @@ from unitok.sequence import SequenceBatch
 from unitok.tasks import SequenceBuilder, Task
 from unitok.tokenizers import AudioTokenizer, TextTokenizer, load_audio_tokenizer, load_text_tokenizer
 from unitok.tokenizers.codec import CodecTokenizer
+from unitok.training.budget import last_step
 from unitok.training.ema import WeightAverage
 from unitok.training.meter import LossMeter
 from unitok.training.optimizers import OptimizerConfig, build_optimizer
@@ -220,15 +221,9 @@ class LMModule(L.LightningModule):
         optimizer = build_optimizer(
             self.lm, self.optimizer_config, [part for part in self.lm.modules() if isinstance(part, Block)]
         )
-        total = self.schedule_config.total_steps
-        if total is None:
-            estimate = self.trainer.estimated_stepping_batches
-            if estimate == float("inf"):
-                raise UnitokError(
-                    "training has no last step: set trainer.max_steps, or model.init_args.schedule.total_steps."
-                )
-            total = int(estimate)
-        scheduler = LambdaLR(optimizer, lambda step: schedule_factor(step, self.schedule_config, total))
+        fixed = self.schedule_config.total_steps
+        end = (lambda step: fixed) if fixed is not None else last_step(self.trainer)
+        scheduler = LambdaLR(optimizer, lambda step: schedule_factor(step, self.schedule_config, end(step)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

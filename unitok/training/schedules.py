@@ -23,7 +23,7 @@ class ScheduleConfig:
     warmup_steps: int = 100
     """Steps in which the rate rises linearly to its peak."""
     total_steps: int | None = None
-    """Step at which the decay ends; None: the trainer's last step."""
+    """Step at which the decay ends; None: the trainer's last step, or when `trainer.max_time` is over."""
     final_fraction: float = 0.1
     """Rate at the end, relative to the peak."""
     decay_fraction: float = 0.2
@@ -38,7 +38,7 @@ class ScheduleConfig:
                 raise ValueError(f"schedule: {name}={getattr(self, name)}, allowed: 0 to 1.")
 
 
-def schedule_factor(step: int, config: ScheduleConfig, total_steps: int) -> float:
+def schedule_factor(step: int, config: ScheduleConfig, total_steps: float) -> float:
     """Return the learning rate of `step` relative to the peak.
 
     Args:
