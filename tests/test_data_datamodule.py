@@ -52,6 +52,12 @@ def test_a_record_serves_every_task_that_finds_its_fields(shards):
     assert task_counts(module, module.train_dataloader()) == {"tts": 18, "asr": 18}
 
 
+def test_a_task_may_be_given_by_its_name_alone(shards):
+    named, spelled = (data(str(shards), tasks=tasks) for tasks in (["asr"], [TaskMix("asr")]))
+    assert named.mix == spelled.mix
+    assert task_counts(named, named.train_dataloader()) == {"tts": 0, "asr": 18}
+
+
 def test_guided_conditions_are_left_out_in_training_only(shards):
     module = data(str(shards), val=str(shards), tasks=[TaskMix("tts")], guided_dropout=1.0)
     text = module.builder.vocabulary.start_id("text")

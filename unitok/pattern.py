@@ -197,7 +197,10 @@ class Pattern:
             Rows `[R, K]`.
         """
         T, K = frames.shape
-        rows = frames.new_zeros(self.n_rows(T), K)
+        n_rows = self.n_rows(T)
+        if n_rows == T:  # each code in the row of its frame
+            return frames
+        rows = frames.new_zeros(n_rows, K)
         for k in range(K):
             rows[self._rows_of(k, T), k] = frames[:, k]
         rows[self.stride * T :, 0] = end

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from unitok.errors import CheckpointError, TokenizerError, VocabularyMismatchError, suggest
 
@@ -266,8 +267,7 @@ class Vocabulary:
         self._check_codes(codes)
         n_codebooks, T = codes.shape
         tokens = torch.zeros(T, self.n_codebooks, dtype=torch.int64, device=codes.device)
-        for k in range(n_codebooks):
-            tokens[:, k] = self.ids_of(f"audio.{k}").to(codes.device)[codes[k].long()]
+        tokens[:, :n_codebooks] = self._ids_of_codes[:n_codebooks].to(codes.device).gather(1, codes.long()).T
         return tokens
 
     def tokens_to_codes(self, tokens: Tensor) -> Tensor:
@@ -434,6 +434,11 @@ class Vocabulary:
     def _id_of_name(self) -> dict[str, int]:
         return {name: id for id, name in self._name_of_id.items()}
 
+    @cached_property
+    def _ids_of_codes(self) -> Tensor:
+        """Joint ids of the codes of each codebook, `[K, size of the largest]`; 0 where there is no code."""
+        return pad_sequence([self.ids_of(f"audio.{k}") for k in range(self.n_codebooks)], batch_first=True)
+
     def _names_of(self, block: str) -> tuple[str, ...]:
         return {"control": self.control_names, "task": self.task_names, "lang": self.lang_names}[block]
 
@@ -456,11 +461,14 @@ class Vocabulary:
                 f"codes have K={n_codebooks} codebooks, the vocabulary has K={K}. "
                 f"Pass codes[:{K}] or call set_codebooks({K}) on the audio tokenizer."
             )
-        for k, size in enumerate(self.codebook_sizes[:n_codebooks]):
-            if codes.shape[1] and not 0 <= int(codes[k].min()) <= int(codes[k].max()) < size:
+        if not codes.numel():
+            return
+        bounds = zip(codes.amin(1).tolist(), codes.amax(1).tolist(), self.codebook_sizes, strict=False)
+        for k, (low, high, size) in enumerate(bounds):
+            if not 0 <= low <= high < size:
                 raise TokenizerError(
-                    f"codebook {k} holds codes from {int(codes[k].min())} to {int(codes[k].max())}, allowed: 0 to "
-                    f"{size - 1}. The codes come from another tokenizer than this vocabulary was made for."
+                    f"codebook {k} holds codes from {low} to {high}, allowed: 0 to {size - 1}. "
+                    "The codes come from another tokenizer than this vocabulary was made for."
                 )
 
     def _to_tokens(self, block: str, ids: Sequence[int] | Tensor) -> list[int]:

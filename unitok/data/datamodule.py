@@ -126,6 +126,12 @@ class PlannedLoader:
             )
 
 
+def _mix_entry(entry: TaskMix | str | dict[str, Any]) -> TaskMix:
+    if isinstance(entry, dict):
+        return TaskMix(**entry)
+    return TaskMix(entry) if isinstance(entry, str) else entry
+
+
 class RecordDataModule(L.LightningDataModule):
     """Batches for training, validation and test from record shards."""
 
@@ -135,7 +141,7 @@ class RecordDataModule(L.LightningDataModule):
         val: Shards | None = None,
         test: Shards | None = None,
         *,
-        tasks: list[TaskMix] | None = None,
+        tasks: list[TaskMix | str] | None = None,
         batching: BatchConfig = DEFAULT_BATCHING,
         epoch_size: int | None = None,
         optional_dropout: float = 0.1,
@@ -150,8 +156,8 @@ class RecordDataModule(L.LightningDataModule):
             train: Folder, file or glob of record shards, a list of these, or names with these (for `data:` in `tasks`).
             val: The same for validation: every record once for each task that it fits. None: no validation.
             test: The same for `unitok test`.
-            tasks: What to train, and how much of it; a record serves every task that finds its fields. None: all tasks
-                of the model alike.
+            tasks: What to train, and how much of it; a record serves every task that finds its fields. A name alone
+                has weight 1. None: all tasks of the model alike.
             batching: How batches are filled.
             epoch_size: Examples in an epoch. None: as many as there are.
             optional_dropout: Probability that an optional condition is left out of an example.
@@ -163,7 +169,7 @@ class RecordDataModule(L.LightningDataModule):
         """
         super().__init__()
         self.shards: dict[str, Shards | None] = {"train": train, "val": val, "test": test}
-        self.mix = [TaskMix(**entry) if isinstance(entry, dict) else entry for entry in tasks or []]
+        self.mix = [_mix_entry(entry) for entry in tasks or []]
         self.batching = batching
         self.epoch_size, self.num_workers = epoch_size, num_workers
         self.optional_dropout, self.guided_dropout = optional_dropout, guided_dropout
