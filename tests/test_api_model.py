@@ -356,3 +356,59 @@ def test_a_saved_model_loads_and_makes_the_same(model, tmp_path):
     assert torch.equal(again.generate("tts", **settings).samples, model.generate("tts", **settings).samples)
     assert repr(again).startswith("Model('toy', 0.0 M parameters, tasks: asr, s2st_chain, tts, vc)")
     assert unitok.load is load
+
+
+def model_of(*cards):
+    """Return the toy model with more tasks, or other cards of its own."""
+    model = toy_model()
+    model.tasks |= {card["name"]: Task.from_card(card) for card in cards}
+    return model
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.52])
+def test_a_target_lasts_as_long_as_the_condition_that_its_card_names(seconds):
+    target = {"name": "speech", "kind": "audio", "length": {"same_as": "audio"}}
+    card = {"name": "asr", "description": "Copy.", "conditions": [{"name": "audio", "kind": "audio"}]}
+    model = model_of({**card, "targets": [target]})
+    requests = [model.request("asr", audio=tone(seconds), seed=seed, temperature=1.5) for seed in range(4)]
+    for made in model.run(requests):
+        codes = made.sequence.codes("speech")
+        assert codes.shape == made.sequence.codes("audio").shape
+        assert made.stop == "end"
+        assert not made.lengths[0].cut
+    short = model.run([model.request("asr", audio=tone(seconds), max_seconds=0.08)])[0]
+    assert short.sequence.codes("speech").shape[1] == 2
+    assert short.lengths[0].cut
+
+
+def test_what_is_made_for_a_place_in_a_recording_comes_with_what_is_around_it():
+    around = [{"name": name, "kind": "audio", "field": "audio", "from": name} for name in ("before", "after")]
+    text = {"name": "text", "kind": "text"}
+    target = {"name": "speech", "kind": "audio", "field": "audio"}
+    model = model_of({"name": "tts", "description": "Edit.", "conditions": [text, *around], "targets": [target]})
+    request = model.request("tts", text="abc", before=tone(0.4), after=tone(0.2), max_seconds=0.4, seed=1)
+    made = model.run([request])[0]
+    n_frames = [made.sequence.codes(name).shape[1] for name in ("before", "speech", "after")]
+    assert n_frames[1] > 0
+    assert made.value.n_samples == 640 * sum(n_frames)
+    kept = model.request("tts", text="abc", before=torch.zeros(4, 10, dtype=torch.long), after=tone(0.2))
+    assert kept.prompt.codes("before").shape[1] == 10
+
+
+def test_an_instruction_stands_in_place_of_the_task():
+    card = {**Task.load("tts").to_card(), "instructions": ["Say {text}"]}
+    model = model_of(card)
+    request = model.request("tts", text="abc", voice="eva", instruction="Say {text} as {voice}.")
+    assert [s.name for s in request.prompt.segments] == ["<bos>", "<lang:en>", "instruction"]
+    assert request.prompt.split() == {"instruction": "say abc as eva."}
+    assert isinstance(model.generate("tts", text="abc", instruction="Speak.", max_seconds=0.2), Audio)
+    assert model.request("tts", text="abc", instruction="Speak.").prompt.split() == {
+        "instruction": "speak.",
+        "text": "abc",
+    }
+    with pytest.raises(DataError, match="names 'voice', which is missing"):
+        model.request("tts", text="abc", instruction="As {voice}")
+    with pytest.raises(DataError, match=r"names 'txt', which is no text or label .* Did you mean 'text'"):
+        model.request("tts", text="abc", instruction="As {txt}")
+    with pytest.raises(GenerationError, match="has no instructions in its card"):
+        toy_model().request("asr", audio=tone(), instruction="Write it down.")

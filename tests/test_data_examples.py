@@ -192,3 +192,51 @@ def test_a_condition_an_entry_goes_without_is_never_there_and_takes_no_room(read
     assert (bare.lengths < whole.lengths)[:4].all()
     with pytest.raises(DataError, match=r"task 'tts' cannot go without 'text'"):
         TaskExamples(reader, Task.load("tts"), builder, without=["text"])
+
+
+AROUND = [
+    {"name": "before", "kind": "audio", "field": "audio", "from": "before"},
+    {"name": "after", "kind": "audio", "field": "audio", "from": "after"},
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_span_is_cut_out_of_the_recording_and_lengths_stay_upper_bounds(reader, pattern):
+    vocabulary = Vocabulary.create(TASKS, ["en"], 256, [8] * 4)
+    builder = SequenceBuilder(vocabulary, ByteTokenizer(), 25.0, Pattern.of(pattern, 4))
+    card = Task.from_card({**task_with(AROUND[0]).to_card(), "conditions": AROUND})
+    examples = TaskExamples(reader, card, builder)
+    for item in range(len(examples)):
+        sequence = examples.sequence(item, rng(item))
+        values = sequence.split()
+        whole = torch.cat([values["before"], values["speech"], values["after"]], dim=1)
+        assert torch.equal(whole, reader[int(examples.records[item])]["audio"])
+        assert len(sequence) <= examples.lengths[item]
+
+
+def test_instructions_stand_in_place_of_the_task_as_often_as_asked_and_hold_what_they_name(reader, builder):
+    card = Task.from_card({**Task.load("tts").to_card(), "instructions": ["Say this as {voice}.", "Say {text}"]})
+    examples = TaskExamples(reader, card, builder, instructed=0.5, optional_dropout=0.5)
+    plain = TaskExamples(reader, card, builder)
+    seen = Counter()
+    for seed in range(300):
+        item = seed % len(examples)
+        record = int(examples.records[item])
+        sequence = examples.sequence(item, rng(seed))
+        assert len(sequence) <= examples.lengths[item]
+        names = {segment.name for segment in sequence.segments}
+        assert ("<task:tts>" in names) != ("instruction" in names)
+        spoken = sequence.split().get("instruction")
+        if spoken is None:
+            seen["task"] += 1
+            continue
+        as_voice, as_text = f"Say this as {reader.value('speaker', record)}.", f"Say {reader.value('text', record)}"
+        assert spoken in (as_voice, as_text)
+        assert ("text" in names) == (spoken == as_voice)
+        seen[spoken.split()[1] == "this"] += 1
+    assert 120 < seen["task"] < 180
+    assert seen[True] > 20
+    assert seen[False] > 20
+    assert (plain.lengths < examples.lengths).all()
+    with pytest.raises(DataError, match=r"task 'asr' has no instructions in its card"):
+        TaskExamples(reader, Task.from_card({**Task.load("asr").to_card(), "instructions": []}), builder, instructed=1)

@@ -1,5 +1,6 @@
 """From values to a sequence and back: order, masks, weights, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from toy_sequences import CODEBOOK_SIZE, FRAME_RATE_HZ, N_CODEBOOKS, semantic_ta
 from unitok.errors import DataError, TokenizerError, VocabularyMismatchError
 from unitok.sequence import Segment, TokenSequence
 from unitok.tasks import SequenceBuilder, Task
-from unitok.tasks.builder import cut_starts
+from unitok.tasks.builder import cut_pieces
 from unitok.tokenizers.bytes import ByteTokenizer
 
 TTS, ASR, CHAIN = (Task.load(name) for name in ("tts", "asr", "s2st_chain"))
@@ -108,14 +109,33 @@ def test_split_gives_back_what_was_built(data):
 @pytest.mark.parametrize(("n_frames", "n_start"), [(200, 75), (9, 4), (1, 0)])
 def test_a_start_and_the_rest_make_up_the_recording(n_frames, n_start):
     codes = torch.arange(n_frames).expand(N_CODEBOOKS, -1)
-    values = cut_starts(Task.load("audio_continuation"), {"sound": codes}, FRAME_RATE_HZ)
+    values = cut_pieces(Task.load("audio_continuation"), {"sound": codes}, FRAME_RATE_HZ, np.random.default_rng(0))
     assert values["prompt"].shape == (N_CODEBOOKS, n_start)
     assert torch.equal(torch.cat([values["prompt"], values["sound"]], dim=1), codes)
 
 
 def test_tasks_without_starts_are_left_alone():
     values = {"text": "a", "speech": CODES}
-    assert cut_starts(TTS, values, FRAME_RATE_HZ) == values
+    assert cut_pieces(TTS, values, FRAME_RATE_HZ, np.random.default_rng(0)) == values
+
+
+def infill_task(*sources):
+    conditions = [{"name": source, "kind": "audio", "field": "audio", "from": source} for source in sources]
+    target = {"name": "span", "kind": "audio", "field": "audio"}
+    return Task.from_card({"name": "infill", "description": "Fill in.", "conditions": conditions, "targets": [target]})
+
+
+@pytest.mark.parametrize("sources", [("before", "after"), ("before",), ("after",)])
+@pytest.mark.parametrize("n_frames", [3, 10, 200])
+def test_a_span_and_what_is_around_it_make_up_the_recording(sources, n_frames):
+    codes = torch.arange(n_frames).expand(N_CODEBOOKS, -1)
+    for seed in range(20):
+        values = cut_pieces(infill_task(*sources), {"span": codes}, FRAME_RATE_HZ, np.random.default_rng(seed))
+        pieces = [values[name] for name in ("before", "span", "after") if name in values]
+        assert [*values.keys()] == ["span", *sources]
+        assert all(piece.shape[1] > 0 for piece in pieces)
+        assert torch.equal(torch.cat(pieces, dim=1), codes)
+        assert values["span"].shape[1] <= max(1, round(0.6 * n_frames))
 
 
 def test_a_grown_vocabulary_lays_old_values_out_as_before_and_takes_new_ones():

@@ -107,7 +107,7 @@ def problems(**changes) -> list[str]:
         ),
         (
             {"conditions": [{"name": "p", "kind": "audio", "from": "same_speakr"}]},
-            "conditions[0].from: is 'same_speakr', allowed: same_record, same_speaker, start. "
+            "conditions[0].from: is 'same_speakr', allowed: same_record, same_speaker, start, before, after. "
             "Did you mean 'same_speaker'?",
         ),
         (
@@ -128,8 +128,26 @@ def problems(**changes) -> list[str]:
             "'p'. Give it the 'field' of a target.",
         ),
         (
+            {"conditions": [{"name": "p", "kind": "audio", "from": "after"}]},
+            "conditions: 'p' is taken from after a target, but no target of kind audio reads the record field "
+            "'p'. Give it the 'field' of a target.",
+        ),
+        (
+            {"targets": [{"name": "speech", "kind": "audio", "length": {"same_as": "noise"}}]},
+            "targets: 'speech' is to last as long as 'noise', which is no audio among the conditions. Allowed: none.",
+        ),
+        (
+            {"targets": [{"name": "said", "kind": "text", "length": {"same_as": "text"}}]},
+            "targets[0].length: applies to kind audio or semantic, this field is text. Remove it.",
+        ),
+        (
+            {"instructions": ["Say {txt}."]},
+            "instructions: 'Say {txt}.' names 'txt', which is no text or label among the conditions. "
+            "Did you mean 'text'? Allowed: text.",
+        ),
+        (
             {"targets": [{"name": "speech", "kind": "audio", "max_seconds": 3}]},
-            "targets[0].max_seconds: unknown key. Allowed: field, kind, loss_weight, name, optional.",
+            "targets[0].max_seconds: unknown key. Allowed: field, kind, length, loss_weight, name, optional.",
         ),
         (
             {"generate": {"temprature": 1}},

@@ -62,7 +62,8 @@ class Generation:
     """What a model made of one request."""
 
     values: Mapping[str, Value]
-    """Each target by its name: `Audio`, text, or codes `[1, T]` of a semantic target."""
+    """Each target by its name: `Audio`, text, or codes `[1, T]` of a semantic target. Audio made for a place in a
+    recording comes with what is before and after it; `sequence.codes(name)` has what was made alone."""
     sequence: TokenSequence
     """The whole sequence, conditions and targets."""
     log_probability: float
@@ -189,6 +190,7 @@ class Model:
         max_text_tokens: int | None = None,
         answers: Sequence[str] | None = None,
         regex: str | None = None,
+        instruction: str | None = None,
         per_kind: Mapping[str, Mapping[str, Any]] | None = None,
         **conditions: Any,
     ) -> GenerationRequest:
@@ -217,6 +219,7 @@ class Model:
             max_text_tokens: Longest text, in tokens.
             answers: What a text or label may be; ids are drawn from those that lead to one of them.
             regex: Regular expression that a text or label has to match.
+            instruction: What to do in words, in place of the task's token; for models trained with `instructed` tasks.
             per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
             **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
                 `[K, T]`; it is cut to the condition's `max_seconds`.
@@ -243,11 +246,17 @@ class Model:
             "length_penalty": length_penalty,
         }
         encoded, spoken = self._encoded(card, conditions), self._lang(lang)
-        prompt = self.builder.build(card, encoded, lang=spoken, targets=False)
+        if instruction is not None and not card.instructions:
+            raise GenerationError(
+                f"task '{task}' of model '{self.name}' has no instructions in its card: the model knows it by its "
+                "name only. Leave 'instruction' out."
+            )
+        asked = {"lang": spoken, "targets": False, "instruction": instruction}
+        prompt = self.builder.build(card, encoded, **asked)
         present = {field.name for field in card.conditions if field.default is not None} | encoded.keys()
         scales = {name: scale for name, scale in guidance_scales(card, guidance).items() if name in present}
         steps = [
-            GuidanceStep(scale, self.builder.build(card, encoded, lang=spoken, targets=False, without=names))
+            GuidanceStep(scale, self.builder.build(card, encoded, **asked, without=names))
             for scale, names in conditions_left_out(scales)
         ]
         return GenerationRequest(
@@ -280,7 +289,8 @@ class Model:
             hear: Let the task that checks candidates also write down what it hears in each (`Candidate.heard`).
             on_step: Called after every position with a `Progress`.
         """
-        return [self._decoded(choice) for choice in self.reranker.run(requests, best_of, batch_size, on_step, hear)]
+        choices = self.reranker.run(requests, best_of, batch_size, on_step, hear)
+        return [self._decoded(request.task, choice) for request, choice in zip(requests, choices, strict=True)]
 
     def sequence(self, task: str, lang: str | None = None, **values: Any) -> TokenSequence:
         """Return the token sequence of a task: the prompt, or with its targets' values the whole.
@@ -389,7 +399,7 @@ class Model:
         audio = Audio.of(value)
         if field.max_seconds is not None:
             n_samples = round(field.max_seconds * audio.sample_rate_hz)
-            audio = Audio(audio.samples[:, :n_samples], audio.sample_rate_hz)
+            audio = Audio(field.shortened(audio.samples, n_samples), audio.sample_rate_hz)
         if audio.duration_s > LONGEST_CONDITION_S:
             raise GenerationError(
                 f"'{field.name}' lasts {audio.duration_s:.0f} s, at most {LONGEST_CONDITION_S:.0f} s fit in one "
@@ -399,7 +409,7 @@ class Model:
             encoded = self.tokenizers.audio.encode(audio.samples[None], audio.sample_rate_hz)
         return encoded.codes[0, : self.vocabulary.n_codebooks, : int(encoded.lengths[0])].cpu()
 
-    def _decoded(self, choice: Choice) -> Generation:
+    def _decoded(self, task: Task, choice: Choice) -> Generation:
         values: dict[str, Value] = {}
         result = choice.result
         sequence = result.sequence
@@ -407,7 +417,7 @@ class Model:
             if segment.role != "target":
                 continue
             if segment.kind == "audio":
-                values[segment.name] = self._audio(sequence.codes(segment.name))
+                values[segment.name] = self._audio(_within(task, sequence, segment.name))
             elif segment.kind == "semantic":
                 values[segment.name] = sequence.codes(segment.name)
             else:
@@ -426,6 +436,15 @@ class Model:
         with torch.inference_mode():
             wav = self.tokenizers.audio.decode(codes[None])
         return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
+
+
+def _within(task: Task, sequence: TokenSequence, name: str) -> Tensor:
+    """Return the codes of an audio target, in its place between what is before and after it."""
+    target = next(one for one in task.targets if one.name == name)
+    pieces = {c.source: c.name for c in task.conditions if c.field == target.field and c.kind == target.kind}
+    given = {segment.name for segment in sequence.segments}
+    names = [pieces.get("before"), name, pieces.get("after")]
+    return torch.cat([sequence.codes(one) for one in names if one in given], dim=1)
 
 
 def _with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ __all__ = ["add_arguments", "describe", "in_detail", "remarks", "run", "write_ta
 
 logger = logging.getLogger("unitok")
 
-LIMITS = ("max_seconds", "max_text_tokens", "answers", "regex")
+LIMITS = ("max_seconds", "max_text_tokens", "answers", "regex", "instruction")
 SETTINGS = ("lang", "seed", *(field.name for field in dataclasses.fields(Sampling)), "guidance", *LIMITS)
 
 
@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--refine-passes", type=int, metavar="N", help="passes of a model with masked refinement")
     how.add_argument("--answers", nargs="+", metavar="TEXT", help="what the text made may be: one of these")
     how.add_argument("--regex", metavar="PATTERN", help="regular expression that the text made has to match")
+    how.add_argument("--instruction", metavar="TEXT", help="say in words what to do, for models that learned a task so")
     how.add_argument(
         "--best-of",
         type=int,

@@ -28,17 +28,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-case", action="store_true", help="tell upper from lower case (default: all becomes lower case)"
     )
+    parser.add_argument(
+        "--time-stamps", type=float, metavar="S", help="one id each for <0.00> up to S seconds, for texts with times"
+    )
+    parser.add_argument(
+        "--time-step", type=float, default=0.02, metavar="S", help="from one time stamp to the next (default: 0.02)"
+    )
+    parser.add_argument("--notes", action="store_true", help="one id each for the notes <C-1> … <G9> and <rest>")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, save, and print what came out."""
     from unitok.tokenizers import save_tokenizer
     from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
+    from unitok.tokenizers.symbols import note_symbols, time_symbols
 
+    symbols = time_symbols(args.time_stamps, args.time_step) if args.time_stamps is not None else []
+    symbols += note_symbols() if args.notes else []
     texts = args.text_file if args.text_file is not None else _texts(args.manifest, args.text_fields.split(","))
     normalization = "nmt_nfkc" if args.keep_case else "nmt_nfkc_cf"
     tokenizer = SentencePieceTokenizer.train(
-        texts, args.size, name=args.out.name, model_type=args.model_type, normalization=normalization
+        texts,
+        args.size,
+        name=args.out.name,
+        model_type=args.model_type,
+        normalization=normalization,
+        symbols=symbols,
     )
     save_tokenizer(tokenizer, args.out)
     print(f"{args.out}: {tokenizer.size} ids, {tokenizer.fingerprint}")

@@ -45,15 +45,19 @@ class TaskMix:
     """Optional conditions that this entry leaves out. A task may have several entries, say one without its prompt."""
     fields: dict[str, str] = field(default_factory=dict)
     """Record fields that this entry reads instead of those in the task's card: `{audio: noisy_audio}`."""
+    instructed: float = 0.0
+    """Share of the examples that are asked for by one of the card's `instructions` instead of the task's token."""
     loss_weight: float = 1.0
     """Weight of each label of this entry: a transcript has a tenth of the labels of the speech that it is of."""
 
     def __post_init__(self) -> None:
-        """Check the weight.
+        """Check the numbers.
 
         Raises:
-            DataError: If it is negative.
+            DataError: If the weight is negative, or the share is none.
         """
+        if not 0 <= self.instructed <= 1:
+            raise DataError(f"data.tasks: instructed of '{self.task}' is {self.instructed}, allowed: 0 to 1.")
         if self.loss_weight < 0:
             raise DataError(f"data.tasks: loss_weight of '{self.task}' is {self.loss_weight}, allowed: 0 or more.")
 
@@ -313,6 +317,7 @@ class RecordDataModule(L.LightningDataModule):
             guided_dropout=self.guided_dropout if split == "train" else 0.0,
             without=entry.without,
             loss_weight=entry.loss_weight,
+            instructed=entry.instructed if split == "train" else 0.0,
             longest=self.batching.longest,
         )
         if part.n_too_long:

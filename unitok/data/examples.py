@@ -20,7 +20,8 @@ from unitok.data.records import FeatureColumn, RecordReader
 from unitok.errors import DataError, suggest
 from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
-from unitok.tasks.builder import cut_starts
+from unitok.tasks.builder import cut_pieces
+from unitok.tasks.task import CUT_SOURCES, names_in
 
 __all__ = ["MixDataset", "TaskExamples"]
 
@@ -40,6 +41,7 @@ class TaskExamples:
         guided_dropout: float = 0.0,
         without: Collection[str] = (),
         loss_weight: float = 1.0,
+        instructed: float = 0.0,
         longest: int | None = None,
     ):
         """Find the records that have what the task needs.
@@ -53,6 +55,7 @@ class TaskExamples:
                 likely (InstructPix2Pix, arXiv:2211.09800, section 3.2.1).
             without: Names of optional conditions that are always left out.
             loss_weight: Multiplies the weight of every label.
+            instructed: Probability that one of the task's instructions stands in place of `<task:…>`.
             longest: Longest sequence used, in positions.
 
         Raises:
@@ -60,11 +63,13 @@ class TaskExamples:
         """
         self.reader, self.task, self.builder = reader, task, builder
         self.optional_dropout, self.guided_dropout = optional_dropout, guided_dropout
-        self.loss_weight = loss_weight
+        self.loss_weight, self.instructed = loss_weight, instructed
         _check_optional(task, without)
+        if instructed and not task.instructions:
+            raise DataError(f"task '{task.name}' has no instructions in its card. Add some, or leave 'instructed' out.")
         self.fields = [field for field in task.fields if field.name not in without]
         _check_codes(reader, builder, task)
-        lengths = np.full(len(reader), 4)  # <bos> <task> <lang> <eos>
+        lengths = np.full(len(reader), 4 + self._longest_instruction())  # <bos> <task> <lang> <eos>
         usable = np.ones(len(reader), bool)
         self._peers = self._same_speaker() if any(f.source == "same_speaker" for f in self.fields) else None
         for field in self.fields:
@@ -75,6 +80,8 @@ class TaskExamples:
             if field.kind == "audio":
                 n_rows = np.array([builder.pattern.n_rows(n) for n in range(int(content.max(initial=0)) + 1)])
                 content = n_rows[content]
+                if field.source in CUT_SOURCES:  # of the target's frames, but with rows of its own at the end
+                    content = np.full(len(reader), builder.pattern.n_rows(1))
             lengths += np.where(present, content + 2, 0)
         self.n_too_long = int((usable & (lengths > longest)).sum()) if longest else 0
         self.records = np.flatnonzero(usable & (lengths <= longest) if longest else usable)
@@ -89,21 +96,35 @@ class TaskExamples:
         """Build example `item`; `rng` decides on optional conditions and on which prompt, and where it is cut."""
         record = int(self.records[item])
         values: dict[str, Any] = {}
-        starts = []
+        pieces = []
         for field in self.fields:
             if field.optional and rng.random() < self.optional_dropout:
                 continue
-            if field.source == "start":
-                starts.append(field)
+            if field.source in CUT_SOURCES:
+                pieces.append(field)
             elif (value := self._value(field, record, rng)) is not None:
                 values[field.name] = value
-        if starts:
-            values = cut_starts(replace(self.task, conditions=tuple(starts)), values, self.builder.frame_rate_hz)
+        if pieces:
+            values = cut_pieces(replace(self.task, conditions=tuple(pieces)), values, self.builder.frame_rate_hz, rng)
         lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
-        sequence = self.builder.build(self.task, values, lang=lang, without=self._unguided(rng))
+        without = self._unguided(rng)
+        instruction = self._instruction(values.keys() - set(without), rng)
+        sequence = self.builder.build(self.task, values, lang=lang, without=without, instruction=instruction)
         if self.loss_weight == 1.0 or sequence.loss_weights is None:
             return sequence
         return replace(sequence, loss_weights=sequence.loss_weights * self.loss_weight)
+
+    def _instruction(self, present: Collection[str], rng: np.random.Generator) -> str | None:
+        """Draw an instruction that names nothing but conditions that are there; None: the task's own token."""
+        if not self.instructed or rng.random() >= self.instructed:
+            return None
+        fitting = [text for text in self.task.instructions if names_in(text) <= set(present)]
+        return fitting[int(rng.integers(len(fitting)))] if fitting else None
+
+    def _longest_instruction(self) -> int:
+        """Return the positions that an instruction may add, without the conditions that it may hold."""
+        encode = self.builder.text_tokenizer.encode
+        return max((len(encode(text)) + 2 for text in self.task.instructions), default=0) if self.instructed else 0
 
     def _unguided(self, rng: np.random.Generator) -> list[str]:
         """Return which guided conditions to leave out."""
@@ -165,8 +186,8 @@ class TaskExamples:
             frames = self.reader.frames(field.field)
             if field.source == "same_speaker":
                 return self._measure_peers(frames, self._limit(field))
-            if field.source == "start":
-                return frames > 1, np.zeros_like(frames)
+            if field.source in CUT_SOURCES:
+                return frames > (1 if field.source == "start" else 2), np.zeros_like(frames)
             limit = self._limit(field)
             return frames > 0, frames if limit is None else np.minimum(frames, limit)
         encode = self.builder.text_tokenizer.encode

@@ -14,7 +14,7 @@ Letters: V size of the joint vocabulary, T frames, K codebooks (slots).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -70,6 +70,8 @@ class TargetPlan:
     """Fewest positions per character of that text, as far as the limit allows."""
     expected_per_character: float | None = None
     """Positions that a character of that text takes on average; only reported."""
+    fixed: bool = False
+    """Is it to be exactly `max_length` long, so that nothing is cut there?"""
 
     def limit(self, n_characters: int | None) -> int:
         """Return the most positions after a text of `n_characters` (None: there is no text)."""
@@ -106,7 +108,12 @@ class TargetPlan:
 
 
 def plan_targets(
-    task: Task, frame_rate_hz: float, *, max_seconds: float | None = None, max_text_tokens: int | None = None
+    task: Task,
+    frame_rate_hz: float,
+    *,
+    max_seconds: float | None = None,
+    max_text_tokens: int | None = None,
+    lengths: Mapping[str, int] | None = None,
 ) -> list[TargetPlan]:
     """Return how to generate each target of a task, with the limits of its card.
 
@@ -115,6 +122,7 @@ def plan_targets(
         frame_rate_hz: Codec frames per second.
         max_seconds: Replaces the card's limit on each audio target, in seconds, per character or not.
         max_text_tokens: Replaces the card's limit on each text target.
+        lengths: Codec frames of conditions, for targets that last as long as one of them.
 
     Raises:
         GenerationError: If a limit leaves no room, or a target's kind cannot be generated.
@@ -146,6 +154,10 @@ def plan_targets(
                 least_per_character=(defaults.min_seconds_per_character or 0.0) * frame_rate_hz,
                 expected_per_character=usual and usual * frame_rate_hz,
             )
+            if (n := (lengths or {}).get(target.same_length_as)) is not None:
+                fixed = max_seconds is None or n <= plan.max_length
+                n = n if fixed else plan.max_length
+                plan = TargetPlan(target.name, target.kind, max_length=n, min_length=n, fixed=fixed)
         else:
             limit = int(max_text_tokens or 0) or defaults.max_text_tokens or DEFAULT_MAX_TEXT_TOKENS
             plan = TargetPlan(target.name, target.kind, max_length=limit)
@@ -275,7 +287,7 @@ class Grammar:
             self.contents.append(token)
             return
         if self.n_frames is None:
-            cut = not self.state.content
+            cut = not (self.state.content or plan.fixed)
             self.hit_limit |= cut
             if plan.kind in ("audio", "semantic"):
                 length = len(self.contents) // self._stride

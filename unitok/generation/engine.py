@@ -107,8 +107,16 @@ class GenerationRequest:
 
     def plans(self) -> list[TargetPlan]:
         """Return what to generate, in order."""
-        rate = self.prompt.frame_rate_hz or 1.0
-        return plan_targets(self.task, rate, max_seconds=self.max_seconds, max_text_tokens=self.max_text_tokens)
+        prompt, rate = self.prompt, self.prompt.frame_rate_hz or 1.0
+        wanted = {target.same_length_as for target in self.task.targets}
+        lengths = {one.name: prompt.codes(one.name).shape[1] for one in prompt.segments if one.name in wanted}
+        return plan_targets(
+            self.task,
+            rate,
+            max_seconds=self.max_seconds,
+            max_text_tokens=self.max_text_tokens,
+            lengths=lengths,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,14 +16,14 @@ from unitok.errors import DataError, TokenizerError, VocabularyMismatchError, su
 from unitok.markers import Markers
 from unitok.pattern import Pattern
 from unitok.sequence import FeatureValue, Role, Segment, TokenSequence
-from unitok.tasks.task import Field, Task
+from unitok.tasks.task import CUT_SOURCES, Field, Task
 from unitok.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from unitok.features import FeatureEncoder
     from unitok.tokenizers.base import TextTokenizer
 
-__all__ = ["SequenceBuilder", "cut_starts"]
+__all__ = ["SequenceBuilder", "cut_pieces"]
 
 
 class FeatureSizes(Protocol):
@@ -36,6 +37,11 @@ class FeatureSizes(Protocol):
     def n_positions(self, n_states: int) -> int:
         """Return how many positions so many states take."""
         ...
+
+
+INSTRUCTION = Field("instruction", "text")
+SHORTEST_SPAN, LONGEST_SPAN = 0.1, 0.6
+"""Of a recording, for a target between what is `before` and `after` it."""
 
 
 class SequenceBuilder:
@@ -87,6 +93,7 @@ class SequenceBuilder:
         lang: str | None = None,
         targets: bool = True,
         without: Collection[str] = (),
+        instruction: str | None = None,
     ) -> TokenSequence:
         """Lay one task out.
 
@@ -99,6 +106,8 @@ class SequenceBuilder:
             lang: Language of `<lang:…>`; None leaves the token out.
             without: Names of conditions to leave out, whether optional or not, as guidance does.
             targets: False stops after the conditions, a prompt for generation; targets' values are not looked at.
+            instruction: What to do in words, in place of `<task:…>`: a text segment of that name. It may hold
+                conditions (`Task.instructed`).
 
         Returns:
             The sequence, `[S, K]`.
@@ -112,14 +121,20 @@ class SequenceBuilder:
         layout = _Layout(self.markers)
         shaped = task.shaped({name: value for name, value in values.items() if name not in without})
         values = {f.name: self._prepared(task, f, shaped[f.name]) for f in task.fields}
+        within = task.names_within
         layout.control("<bos>")
         self.vocabulary.task_id(task.name)
-        layout.control(f"<task:{task.name}>")
+        if instruction is None:
+            layout.control(f"<task:{task.name}>")
         if lang:
             self.vocabulary.lang_id(lang)
             layout.control(f"<lang:{lang}>")
+        if instruction is not None:
+            spelled, held = task.instructed(instruction, values)
+            within |= held
+            self._add(layout, task, INSTRUCTION, "condition", spelled)
         for field in task.conditions:
-            if field.name not in without and field.name not in task.names_within:
+            if field.name not in without and field.name not in within:
                 self._add(layout, task, field, "condition", values.get(field.name))
         if targets:
             for field in task.targets:
@@ -196,7 +211,7 @@ class SequenceBuilder:
         if not isinstance(value, Tensor) or value.is_floating_point():
             raise _wrong_type(task, field, value, "a tensor of integer codes")
         if field.max_seconds is not None:
-            value = value[..., : max(1, round(field.max_seconds * self.frame_rate_hz))]
+            value = field.shortened(value, max(1, round(field.max_seconds * self.frame_rate_hz)))
         if field.kind == "semantic":
             return self._slot0(self.vocabulary.semantic_to_tokens(value.reshape(-1)))
         try:
@@ -211,31 +226,57 @@ class SequenceBuilder:
         return rows
 
 
-def cut_starts(task: Task, values: Mapping[str, str | Tensor], frame_rate_hz: float) -> dict[str, str | Tensor]:
-    """Cut the start off a target for each condition `from: start` that reads the same record field.
+def cut_pieces(
+    task: Task, values: Mapping[str, str | Tensor], frame_rate_hz: float, rng: np.random.Generator
+) -> dict[str, str | Tensor]:
+    """Cut the conditions that are pieces of a target's recording off it; the target keeps the rest.
 
-        codes of the record    a b c d e f g h i j      (max_seconds covers four frames)
-        condition              a b c d
+        codes of the record    a b c d e f g h i j
+        from: start            a b c d                  (max_seconds covers four frames)
         target                         e f g h i j
+        from: before           a b c
+        from: after                        g h i j
+        target                       d e f              (drawn; up to the edge where one of the two is not there)
 
     Args:
-        task: The task.
+        task: The task, with those conditions that are there.
         values: The record's values by field name; the targets hold whole recordings.
         frame_rate_hz: Codec frames per second.
+        rng: Draws the target's span where there is something before or after it.
 
     Returns:
-        The values with starts cut off. The condition gets at most half of a recording, so that the target keeps some.
+        The values with the pieces cut off. A start gets at most half of a recording, so that the target keeps some.
     """
     cut = dict(values)
-    for condition in task.conditions:
-        if condition.source != "start" or condition.max_seconds is None:
-            continue
-        target = next(t for t in task.targets if (t.field, t.kind) == (condition.field, condition.kind))
+    for target in task.targets:
         whole = cut.get(target.name)
-        if isinstance(whole, Tensor):
-            n_frames = min(max(1, round(condition.max_seconds * frame_rate_hz)), whole.shape[-1] // 2)
-            cut[condition.name], cut[target.name] = whole[..., :n_frames], whole[..., n_frames:]
+        pieces = {
+            c.source: c
+            for c in task.conditions
+            if c.source in CUT_SOURCES and (c.field, c.kind) == (target.field, target.kind)
+        }
+        if not pieces or not isinstance(whole, Tensor):
+            continue
+        T = whole.shape[-1]
+        if start := pieces.get("start"):
+            first, stop = min(max(1, round((start.max_seconds or 0.0) * frame_rate_hz)), T // 2), T
+            cut[start.name] = whole[..., :first]
+        else:
+            first, stop = _span(T, "before" in pieces, "after" in pieces, rng)
+            cut |= {pieces["before"].name: whole[..., :first]} if "before" in pieces else {}
+            cut |= {pieces["after"].name: whole[..., stop:]} if "after" in pieces else {}
+        cut[target.name] = whole[..., first:stop]
     return cut
+
+
+def _span(n_frames: int, before: bool, after: bool, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw a stretch `[first, stop)` of a recording that leaves a frame or more on the sides that are wanted."""
+    longest = max(1, n_frames - before - after)
+    n = min(max(1, round(n_frames * rng.uniform(SHORTEST_SPAN, LONGEST_SPAN))), longest)
+    if not (before and after):
+        return (n_frames - n, n_frames) if before else (0, n)
+    first = 1 + int(rng.integers(max(1, n_frames - n - 1)))
+    return first, first + n
 
 
 class _Layout:

@@ -22,16 +22,23 @@ FieldKind = Literal["text", "label", "audio", "semantic", "features"]
 """What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens; what
 an encoder makes of text or audio (conditions only)."""
 
-Source = Literal["same_record", "same_speaker", "start"]
-"""Where a condition's value comes from in training: the record itself; another record of its speaker; the first
-`max_seconds` of the target that reads the same record field, which then holds the rest."""
+Source = Literal["same_record", "same_speaker", "start", "before", "after"]
+"""Where a condition's value comes from in training: the record itself; another record of its speaker; a piece of the
+recording that a target reads too, which then holds the rest: its first `max_seconds`, or what comes before or after a
+span that is drawn for the target."""
 
 FIELD_KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
 SOURCES: tuple[Source, ...] = get_args(Source)
+CUT_SOURCES: tuple[Source, ...] = ("start", "before", "after")
 TIMED_KINDS = ("audio", "semantic")
 GENERATED_KINDS: tuple[FieldKind, ...] = ("text", "label", "audio", "semantic")
 SPELLED_KINDS = ("text", "label")
 NAME_IN_FORM = r"\{(\w+)\}"
+
+
+def names_in(form: str) -> frozenset[str]:
+    """Return the names in braces of a form or an instruction."""
+    return frozenset(re.findall(NAME_IN_FORM, form))
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Field:
     """Where training takes the value from (card key `from`); None means the record itself."""
     loss_weight: float = 1.0
     """Weight of a target's loss."""
+    same_length_as: str = ""
+    """Of a target: the condition whose length it is given (card key `length: {same_as: …}`); empty means free."""
     encoder: str = ""
     """Of kind `features`: which of the model's feature inputs it goes through; the name where the card gives none."""
     takes: Literal["text", "audio"] = "text"
@@ -76,12 +85,16 @@ class Field:
     @property
     def names_within(self) -> frozenset[str]:
         """Names of the other fields in `form`."""
-        return frozenset(re.findall(NAME_IN_FORM, self.form)) - {self.name}
+        return names_in(self.form) - {self.name}
 
     @property
     def is_timed(self) -> bool:
         """True for audio and semantic tokens, which last a time."""
         return self.kind in TIMED_KINDS
+
+    def shortened(self, values: Any, n: int) -> Any:
+        """Return at most `n` steps of `[…, T]`: the first, or the last of what comes before a target."""
+        return values[..., -n:] if self.source == "before" else values[..., :n]
 
     def to_card(self) -> dict[str, Any]:
         """Return the entry of this field in a card, without the keys that say nothing new."""
@@ -106,6 +119,8 @@ class Field:
             entry["form"] = self.form
         if self.loss_weight != 1.0:
             entry["loss_weight"] = self.loss_weight
+        if self.same_length_as:
+            entry["length"] = {"same_as": self.same_length_as}
         return entry
 
 
@@ -118,6 +133,7 @@ RESERVED_NAMES = (
     "id",
     "answers",
     "regex",
+    "instruction",
     *(f.name for f in dataclasses.fields(GenerateDefaults)),
 )
 """Keywords of `Model.generate`, columns of a manifest and options of the command line."""
@@ -149,6 +165,9 @@ class Task:
     """The record field that holds the language of `<lang:…>`."""
     codebook_weights: tuple[float, ...] = ()
     """Weight of each codebook's loss in audio targets; empty means the model's own."""
+    instructions: tuple[str, ...] = ()
+    """Ways to ask for this task in words, one of which may stand in place of `<task:name>`; `{name}` stands for the
+    value of a condition of kind text or label, which then has no place of its own."""
     checked_by: str = "asr"
     """The task from audio to text that tells how well a text is heard in the audio made of it (`best_of`)."""
 
@@ -186,6 +205,7 @@ class Task:
             source=reader.take("source", str, ""),
             lang_field=reader.take("lang_field", str, "lang"),
             codebook_weights=reader.numbers("codebook_weights"),
+            instructions=reader.strings("instructions"),
             checked_by=reader.take("checked_by", str, "asr"),
         )
         _check_name(task.name, Path(file), reader)
@@ -235,6 +255,8 @@ class Task:
             card["lang_field"] = self.lang_field
         if self.codebook_weights:
             card["codebook_weights"] = list(self.codebook_weights)
+        if self.instructions:
+            card["instructions"] = list(self.instructions)
         if self.checked_by != "asr":
             card["checked_by"] = self.checked_by
         return card
@@ -248,6 +270,31 @@ class Task:
     def names_within(self) -> frozenset[str]:
         """Names of the conditions that stand in the `form` of another field, and nowhere else."""
         return frozenset[str]().union(*(one.names_within for one in self.fields))
+
+    def instructed(self, instruction: str, values: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
+        """Fill the values of conditions into an instruction.
+
+        Args:
+            instruction: Text, in which `{name}` stands for a condition of kind text or label.
+            values: The conditions, as `shaped` returns them.
+
+        Returns:
+            The instruction as it is spelled, and the names of the conditions that it holds.
+
+        Raises:
+            DataError: If it names something else, or a condition that has no value.
+        """
+        names = names_in(instruction)
+        spelled = [one.name for one in self.conditions if one.kind in SPELLED_KINDS]
+        for name in sorted(names):
+            if name not in spelled:
+                raise DataError(
+                    f"task '{self.name}': the instruction names '{name}', which is no text or label among its "
+                    f"conditions.{suggest(name, spelled)} It may name: {', '.join(spelled) or 'none'}."
+                )
+            if values.get(name) is None:
+                raise DataError(f"task '{self.name}': the instruction names '{name}', which is missing.")
+        return re.sub(NAME_IN_FORM, lambda found: str(values[found[1]]), instruction), names
 
     def shaped(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a value for each field: as given, else its default; in its `form`, if it has one. None: there is none.
@@ -335,7 +382,15 @@ def _condition(part: CardReader) -> Field:
 
 
 def _target(part: CardReader) -> Field:
-    return Field(**_field(part, GENERATED_KINDS), loss_weight=part.take("loss_weight", float, 1.0, minimum=0.0))
+    length = part.part("length")
+    target = Field(
+        **_field(part, GENERATED_KINDS),
+        loss_weight=part.take("loss_weight", float, 1.0, minimum=0.0),
+        same_length_as=length.take("same_as", str, "", required="length" in part.card),
+    )
+    if target.same_length_as and not target.is_timed:
+        part.problem("length", f"applies to kind {' or '.join(TIMED_KINDS)}, this field is {target.kind}. Remove it.")
+    return target
 
 
 def _generate(part: CardReader) -> GenerateDefaults:
@@ -386,11 +441,27 @@ def _check_fields(task: Task, reader: CardReader) -> None:
                 f"the form of '{one.name}' names '{name}', which is no text or label among the conditions."
                 f"{suggest(name, spelled)}",
             )
-        if one.source == "start" and not any((t.field, t.kind) == (one.field, one.kind) for t in task.targets):
+        if one.source in CUT_SOURCES and not any((t.field, t.kind) == (one.field, one.kind) for t in task.targets):
+            place = "from the start of" if one.source == "start" else f"from {one.source}"
             reader.problem(
                 "conditions",
-                f"'{one.name}' is taken from the start of a target, but no target of kind {one.kind} reads "
+                f"'{one.name}' is taken {place} a target, but no target of kind {one.kind} reads "
                 f"the record field '{one.field}'. Give it the 'field' of a target.",
+            )
+    timed = [one.name for one in task.conditions if one.kind in TIMED_KINDS]
+    for one in task.targets:
+        if one.is_timed and one.same_length_as and one.same_length_as not in timed:
+            reader.problem(
+                "targets",
+                f"'{one.name}' is to last as long as '{one.same_length_as}', which is no audio among the conditions."
+                f"{suggest(one.same_length_as, timed)} Allowed: {', '.join(timed) or 'none'}.",
+            )
+    for instruction in task.instructions:
+        for name in sorted(names_in(instruction) - set(spelled)):
+            reader.problem(
+                "instructions",
+                f"'{instruction}' names '{name}', which is no text or label among the conditions."
+                f"{suggest(name, spelled)} Allowed: {', '.join(spelled) or 'none'}.",
             )
 
 

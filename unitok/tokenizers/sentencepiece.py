@@ -84,6 +84,7 @@ class SentencePieceTokenizer:
         byte_fallback: bool = True,
         character_coverage: float = 1.0,
         normalization: str = "nmt_nfkc",
+        symbols: Sequence[str] = (),
     ) -> SentencePieceTokenizer:
         """Learn a vocabulary; the same texts and settings give the same model.
 
@@ -96,6 +97,8 @@ class SentencePieceTokenizer:
             character_coverage: Share of the texts' characters that get an id; 0.9995 suits scripts with thousands.
             normalization: `nmt_nfkc` (also joins spaces), `nmt_nfkc_cf` (and lower case), `nfkc`, `nfkc_cf`, or
                 `identity`, with which text comes back as it was, spaces included.
+            symbols: Pieces of text that become one id each wherever they stand, such as time stamps and notes
+                (`unitok.tokenizers.symbols`); they count in `size`.
 
         Raises:
             TokenizerError: If a setting is not allowed, or the texts do not make a vocabulary of this size.
@@ -127,6 +130,7 @@ class SentencePieceTokenizer:
                 eos_id=-1,
                 pad_id=-1,
                 unk_id=0,
+                user_defined_symbols=list(symbols),
                 minloglevel=2,
             )
         except (RuntimeError, OSError, ValueError) as error:
