@@ -210,12 +210,13 @@ class SequenceBuilder:
             return self._slot0(self.vocabulary.text_to_tokens(self.text_tokenizer.encode(value)))
         if not isinstance(value, Tensor) or value.is_floating_point():
             raise _wrong_type(task, field, value, "a tensor of integer codes")
+        codes: Tensor = value
         if field.max_seconds is not None:
-            value = field.shortened(value, max(1, round(field.max_seconds * self.frame_rate_hz)))
+            codes = field.shortened(codes, max(1, round(field.max_seconds * self.frame_rate_hz)))
         if field.kind == "semantic":
-            return self._slot0(self.vocabulary.semantic_to_tokens(value.reshape(-1)))
+            return self._slot0(self.vocabulary.semantic_to_tokens(codes.reshape(-1)))
         try:
-            frames = self.vocabulary.codes_to_tokens(value.cpu())
+            frames = self.vocabulary.codes_to_tokens(codes.cpu())
         except TokenizerError as error:
             raise TokenizerError(f"task '{task.name}', '{field.name}': {error}") from error
         return self.pattern.place(frames, self.markers.end_id(field.kind))
