@@ -11,7 +11,7 @@ from unitok.audio import Audio
 from unitok.checkpoint import load_checkpoint
 from unitok.cli.main import main
 from unitok.errors import DataError
-from unitok.evaluation.tasks import Outcome, measure
+from unitok.evaluation.outcomes import Outcome, measure
 from unitok.tasks import Task
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "toy" / "lm.yaml"

@@ -82,6 +82,18 @@ class Generation:
         """The one target, or a dict where the task has several."""
         return next(iter(self.values.values())) if len(self.values) == 1 else dict(self.values)
 
+    def write_audio(self, path: str | Path) -> dict[str, str]:
+        """Write the audio that was made, the first to `path`, more with the target's name before the suffix.
+
+        Returns:
+            Target name -> file.
+        """
+        path, files = Path(path), dict[str, str]()
+        for name, value in self.values.items():
+            if isinstance(value, Audio):
+                files[name] = str(value.write(path.with_suffix(f".{name}{path.suffix}") if files else path))
+        return files
+
 
 def load(name_or_path: str | Path = "mini", device: str | torch.device | None = None) -> Model:
     """Load a model.
@@ -228,7 +240,7 @@ class Model:
             GenerationError: If the task, a condition or a setting is unknown, missing or not usable.
             AudioFormatError: If audio cannot be read.
         """
-        card = self._task(task)
+        card = self.task(task)
         check_conditions(card, conditions)
         if not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
             raise GenerationError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
@@ -304,7 +316,7 @@ class Model:
             GenerationError: If the task is unknown.
             DataError: If a value is unknown, missing or of the wrong type.
         """
-        card = self._task(task)
+        card = self.task(task)
         return self._build(card, values, lang, targets=any(target.name in values for target in card.targets))
 
     def score(self, task: str, *, lang: str | None = None, mean: bool = False, **values: Any) -> Tensor:
@@ -323,7 +335,7 @@ class Model:
         Raises:
             GenerationError: If the task, a condition or a target is unknown or missing, or lists differ in length.
         """
-        card = self._task(task)
+        card = self.task(task)
         targets = {target.name: values.pop(target.name, None) for target in card.targets}
         check_conditions(card, values, targets)
         conditions = self._encoded(card, values)
@@ -347,7 +359,12 @@ class Model:
         )
         return save_checkpoint(folder, checkpoint, dtype=dtype, readme=readme)
 
-    def _task(self, name: str) -> Task:
+    def task(self, name: str) -> Task:
+        """Return one of the model's tasks.
+
+        Raises:
+            GenerationError: If it was not trained for it.
+        """
         if name not in self.tasks:
             raise GenerationError(
                 f"model '{self.name}' was not trained for task '{name}'.{suggest(str(name), self.tasks)} "

@@ -27,7 +27,7 @@ except ImportError as error:
         "drawing needs matplotlib, which is not installed. Run: pip install matplotlib"
     ) from error
 
-__all__ = ["plot_audio", "plot_sequence", "save_figure"]
+__all__ = ["plot_audio", "plot_sequence", "save_figure", "spectrogram_png"]
 
 N_MELS = 80
 WINDOW_S = 0.025
@@ -74,6 +74,16 @@ def plot_audio(audio: Audio, path: str | Path | None = None) -> Figure:
     below.set(xlabel="time (s)", ylabel="mel frequency (kHz)", xlim=(0, max(audio.duration_s, 1e-3)))
     figure.colorbar(image, ax=below, label="dB below the loudest", pad=0.01)
     return save_figure(figure, path)
+
+
+def spectrogram_png(audio: Audio) -> bytes:
+    """Return the log-mel spectrogram alone as a small PNG, a pixel for each band and window, low bands below."""
+    from matplotlib.image import imsave
+
+    mels_db, _ = _log_mel(audio)
+    file = io.BytesIO()
+    imsave(file, mels_db.numpy(), origin="lower", cmap="magma", format="png", vmin=-FLOOR_DB, vmax=0)
+    return file.getvalue()
 
 
 def plot_sequence(sequence: TokenSequence, path: str | Path | None = None) -> Figure:

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitok.cli.request import add_model_options, add_task_options, load_model, progress, values
@@ -20,7 +19,7 @@ from unitok.tasks import Sampling
 if TYPE_CHECKING:
     from unitok.api import Candidate, Generation, Model, TargetLength
 
-__all__ = ["add_arguments", "describe", "in_detail", "remarks", "run", "write_targets"]
+__all__ = ["add_arguments", "add_generation_options", "describe", "in_detail", "remarks", "run", "settings"]
 
 logger = logging.getLogger("unitok")
 
@@ -34,6 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PATH", help="audio file to write; with --manifest, the folder")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON, one object a line")
     parser.add_argument("--plot", metavar="FILE", help="draw the audio (waveform and spectrogram) or the sequence")
+    add_generation_options(parser)
+    many = parser.add_argument_group("many at once")
+    many.add_argument("--manifest", metavar="FILE", help='JSON Lines: {"id": "a", "task": "tts", "text": "Hi."}')
+    many.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once (default: 16)")
+    parser.epilog = 'example: unitok generate --task tts --text "The quick brown fox." --out fox.wav --plot fox.png'
+    add_task_options(parser)
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of generation; `settings` reads them."""
     how = parser.add_argument_group("how to generate (default: as the task's card says)")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same result (default: 0)")
     how.add_argument("--temperature", type=float, metavar="X", help="lower is safer, higher more varied; 0 is --greedy")
@@ -84,11 +93,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="make N, keep the one that the model's own asr hears best; 1 is fastest",
     )
-    many = parser.add_argument_group("many at once")
-    many.add_argument("--manifest", metavar="FILE", help='JSON Lines: {"id": "a", "task": "tts", "text": "Hi."}')
-    many.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once (default: 16)")
-    parser.epilog = 'example: unitok generate --task tts --text "The quick brown fox." --out fox.wav --plot fox.png'
-    add_task_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,7 +132,7 @@ def _run_one(args: argparse.Namespace) -> int:
     request = model.request(task.name, **settings(args), **values(args, task.conditions))
     with progress(args, task.name) as on_step:
         [generation] = model.run([request], best_of=args.best_of, hear=in_detail(args), on_step=on_step)
-    files = write_targets(generation, Path(args.out)) if args.out else {}
+    files = generation.write_audio(args.out) if args.out else {}
     if args.plot:
         _plot(generation, args.plot)
     if args.json:
@@ -172,21 +176,6 @@ def _choice(generation: Generation, checked_by: str) -> str:
     heard = "" if kept.heard is None else f", {checked_by} hears {kept.heard!r}"
     number = (generation.chosen or 0) + 1
     return f"best of {len(generation.candidates)}: number {number} (--seed {kept.seed}), scores {scores}{heard}"
-
-
-def write_targets(generation: Generation, path: Path) -> dict[str, str]:
-    """Write the audio of a result, the first to `path`, more to `path` with the target's name before the suffix.
-
-    Returns:
-        Target name -> file.
-    """
-    from unitok.audio import Audio
-
-    files: dict[str, str] = {}
-    for name, value in generation.values.items():
-        if isinstance(value, Audio):
-            files[name] = str(value.write(path.with_suffix(f".{name}{path.suffix}") if files else path))
-    return files
 
 
 def describe(generation: Generation, files: dict[str, str], model: Model) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from unitok.cli.generate import describe, in_detail, remarks, write_targets
+from unitok.cli.generate import describe, in_detail, remarks
 from unitok.cli.request import load_model, progress, values
 from unitok.data.manifest import resolve_path
 from unitok.errors import DataError, GenerationError, UnitokError
@@ -150,24 +150,16 @@ def _prepare(row: _Row, conditions: dict[str, Any], model: Model, settings: dict
 
 
 def _generate(rows: list[_Row], model: Model, args: argparse.Namespace, on_step: OnStep | None) -> None:
-    """Run all requests of a batch at once; if that fails, one by one, so that only the guilty row fails."""
-    ready = [row for row in rows if row.request is not None]
-    requests = [row.request for row in ready if row.request is not None]
-    if not ready:
-        return
-    try:
-        generations = model.run(
-            requests, batch_size=args.batch_size, best_of=args.best_of, hear=in_detail(args), on_step=on_step
-        )
-    except UnitokError as error:
-        if len(ready) == 1:
-            ready[0].error = str(error)
-            return
-        for row in ready:
-            _generate([row], model, args, on_step)
-        return
-    for row, generation in zip(ready, generations, strict=True):
-        row.generation = generation
+    """Run all requests of a batch; a row that fails notes why."""
+    from unitok.generation.each import run_each
+
+    ready = [(row, row.request) for row in rows if row.request is not None]
+    options = {"batch_size": args.batch_size, "best_of": args.best_of, "hear": in_detail(args), "on_step": on_step}
+    for (row, _), result in zip(ready, run_each(model, [request for _, request in ready], **options), strict=True):
+        if isinstance(result, UnitokError):
+            row.error = str(result)
+        else:
+            row.generation = result
 
 
 def _write(row: _Row, out: Path, results: TextIO, model: Model, print_too: bool) -> int:
@@ -175,7 +167,7 @@ def _write(row: _Row, out: Path, results: TextIO, model: Model, print_too: bool)
     head = {"id": row.id, "task": row.task}
     if row.generation is not None:
         try:
-            files = write_targets(row.generation, out / f"{row.id}.wav")
+            files = row.generation.write_audio(out / f"{row.id}.wav")
             names = {name: Path(file).name for name, file in files.items()}
             line = {**head, **describe(row.generation, names, model)}
             for remark in remarks(row.generation):

@@ -47,6 +47,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "generate": Command("generate", "make audio or text: one task, one input, or a whole manifest"),
     "score": Command("score", "log-probabilities of given answers, to classify or to rank"),
+    "evaluate": Command("evaluate", "measure a model on a manifest, with a report that has the worst items first"),
     "tasks": Command("tasks", "list the tasks, show one, or check a card of yours"),
     "tokenizers": Command("tokenizers", "list the tokenizers, show one, or check a card of yours"),
     "tokenize": Command("tokenize", "turn audio files into codec codes"),

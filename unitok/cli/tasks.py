@@ -14,7 +14,7 @@ from typing import Any
 
 from unitok.cards import find_card, list_cards, read_card
 from unitok.cli.request import PLACEHOLDERS
-from unitok.errors import CardError
+from unitok.errors import CardError, UnitokError
 from unitok.tasks import Field, GenerateDefaults, Task
 
 __all__ = ["add_arguments", "run"]
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
     if args.check:
         task = Task.from_card(read_card(args.check), args.check)
+        _check_metrics(task, args.check)
         print(json.dumps(task.to_card(), ensure_ascii=False) if args.json else f"{args.check}: fine. {task.layout()}")
     elif args.name:
         task = Task.load(args.name)
@@ -44,6 +45,24 @@ def run(args: argparse.Namespace) -> int:
         cards = [task.to_card() for task in tasks]
         print(json.dumps(cards, indent=2, ensure_ascii=False) if args.json else _table(tasks))
     return 0
+
+
+def _check_metrics(task: Task, file: str) -> None:
+    """See that the metrics of a card are known and fit its targets.
+
+    Raises:
+        CardError: With every one that is not.
+    """
+    from unitok.evaluation.outcomes import check_metric
+
+    problems = []
+    for name in task.metrics:
+        try:
+            check_metric(name, task)
+        except UnitokError as error:
+            problems.append(f"{file}: metrics: {error}")
+    if problems:
+        raise CardError("\n".join(problems))
 
 
 def _readable_tasks() -> Iterable[Task]:

@@ -25,7 +25,7 @@ from unitok.checkpoint import Checkpoint
 from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import Example
 from unitok.errors import UnitokError
-from unitok.evaluation.tasks import Outcome, measure
+from unitok.evaluation.outcomes import Outcome, measure
 from unitok.generation.engine import GenerationRequest
 from unitok.generation.requests import sampling
 from unitok.sequence import SequenceBatch, TokenSequence
