@@ -56,7 +56,9 @@ def test_a_config_is_found_by_its_name_from_any_folder(tmp_path, capsys, monkeyp
         assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "unitok.training.lm_module.LMModule"
 
 
-OVERLAYS = [name for name in list_cards("configs") if name.startswith(("patterns/", "compare/", "adapter"))]
+OVERLAYS = [
+    name for name in list_cards("configs") if name.startswith(("patterns/", "compare/", "adapter", "recipes/tiny/"))
+]
 
 
 @pytest.mark.parametrize("name", [name for name in list_cards("configs") if name not in OVERLAYS])

@@ -27,6 +27,7 @@ from unitok.convert.tokenizer_files import added_around, text_tokenizer
 from unitok.errors import CheckpointError, TokenizerError
 from unitok.model.config import LMConfig
 from unitok.model.lm import UnitokLM
+from unitok.model.transformer import Transformer
 from unitok.tasks import Task
 from unitok.tokenizers import AudioTokenizer, load_audio_tokenizer
 from unitok.vocabulary import Vocabulary
@@ -136,6 +137,7 @@ def _codec(source: Source, weights: Weights, given: AudioTokenizer | None) -> Au
 def _take(lm: UnitokLM, vocabulary: Vocabulary, weights: Weights, n_codes: int) -> None:
     assert lm.local is not None
     assert lm.head is not None
+    assert isinstance(lm.local.transformer, Transformer)
     K, D, D_local = vocabulary.n_codebooks, lm.config.transformer.d_model, lm.local.transformer.config.d_model
     V = vocabulary.size_of("audio.0")
     table = lm.embedding.weight

@@ -1,4 +1,4 @@
-"""Self-attention (grouped-query, rotary positions, optional QK-norm and biases) and the norm it uses.
+"""Self-attention (grouped-query, rotary positions, optional QK-norm and biases) and the norms of blocks.
 
 Projections carry the names of Llama-like models in transformers, so that their weights copy over one to one.
 Letters: B batch, S positions (queries), D width, H heads, E width of a head.
@@ -13,7 +13,7 @@ from unitok.model.cache import StaticCache
 from unitok.model.config import TransformerConfig
 from unitok.model.rope import rotate
 
-__all__ = ["Attention", "RMSNorm"]
+__all__ = ["Attention", "LayerNorm", "RMSNorm", "make_norm"]
 
 
 class RMSNorm(nn.RMSNorm):
@@ -25,6 +25,22 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm that gives back the type it gets, under autocast too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+def make_norm(config: TransformerConfig, width: int | None = None) -> nn.Module:
+    """Return a norm of the config's kind, over `width` (None: its d_model)."""
+    width = config.d_model if width is None else width
+    if config.norm == "layer":
+        return LayerNorm(width, eps=config.norm_eps, bias=config.bias)
+    return RMSNorm(width, eps=config.norm_eps)
+
+
 class Attention(nn.Module):
     """Self-attention of one layer."""
 
@@ -34,10 +50,11 @@ class Attention(nn.Module):
         self.head_dim = config.head_width
         self.grouped = config.kv_heads != config.n_heads
         query_width, key_width = config.n_heads * self.head_dim, config.kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.d_model, query_width, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(config.d_model, key_width, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(config.d_model, key_width, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(query_width, config.d_model, bias=False)
+        qkv_bias = config.qkv_bias or config.bias
+        self.q_proj = nn.Linear(config.d_model, query_width, bias=qkv_bias)
+        self.k_proj = nn.Linear(config.d_model, key_width, bias=qkv_bias)
+        self.v_proj = nn.Linear(config.d_model, key_width, bias=qkv_bias)
+        self.o_proj = nn.Linear(query_width, config.d_model, bias=config.bias)
         self.q_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
 

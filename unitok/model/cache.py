@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["StaticCache"]
+__all__ = ["GrowingCache", "StaticCache"]
 
 
 class StaticCache:
@@ -86,3 +86,26 @@ class StaticCache:
     def reset(self) -> None:
         """Begin again at position 0, to use the memory for other sequences."""
         self.used = 0
+
+
+class GrowingCache(StaticCache):
+    """Keys and values that gradients flow through: for training, where positions come one after the other."""
+
+    def __init__(self, n_layers: int) -> None:
+        self.keys, self.values = [], []
+        self.n_layers, self.used = n_layers, 0
+
+    def advance(self, positions: Tensor, used: int | None = None) -> Tensor:
+        """Return what new positions, which all rows have in common, may see: everything so far."""
+        self.used += positions.shape[1]
+        return torch.ones(1, 1, positions.shape[1], self.used, dtype=torch.bool, device=positions.device)
+
+    def update(self, layer: int, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Put one layer's new keys and values `[B, H, s, E]` behind those before and return all of them."""
+        if layer == len(self.keys):
+            self.keys.append(key)
+            self.values.append(value)
+        else:
+            self.keys[layer] = torch.cat([self.keys[layer], key], dim=2)
+            self.values[layer] = torch.cat([self.values[layer], value], dim=2)
+        return self.keys[layer], self.values[layer]

@@ -14,6 +14,10 @@ from unitok.pattern import Pattern, PatternName
 
 __all__ = ["FeatureInputConfig", "LMConfig", "RopeScaling", "TransformerConfig"]
 
+FEED_FORWARDS = ("swiglu", "geglu", "gelu", "relu")
+NORMS = ("rms", "layer")
+LOCAL_WEIGHTS = ("shared", "per_codebook")
+
 
 @dataclass
 class RopeScaling:
@@ -48,7 +52,8 @@ class TransformerConfig:
     n_kv_heads: int | None = None
     """Key and value heads, shared by groups of heads; None means as many as heads."""
     d_ff: int | None = None
-    """Width inside the feed-forward part; None means 8/3 of d_model, rounded up to a multiple of 32."""
+    """Width inside the feed-forward part; None means 4 d_model, and with a gate 8/3 d_model, rounded up to a multiple
+    of 32."""
     head_dim: int | None = None
     """Width of one head; None means d_model / n_heads."""
     rope_theta: float = 10000.0
@@ -60,9 +65,16 @@ class TransformerConfig:
     qkv_bias: bool = False
     """Biases on queries, keys and values (as Qwen2)."""
     norm_eps: float = 1e-5
-    """Added to the mean square in RMSNorm."""
+    """Added to the mean square, or to the variance, before its root is taken."""
     dropout: float = 0.0
     """Share of the input and of each block's two outputs that is dropped in training."""
+    feed_forward: Literal["swiglu", "geglu", "gelu", "relu"] = "swiglu"
+    """What a block does to each position: two matrices with `gelu` or `relu` between them, or three, one of which
+    gates another by SiLU (`swiglu`) or GELU (`geglu`)."""
+    norm: Literal["rms", "layer"] = "rms"
+    """How states are normalised: by their root mean square alone, or also centred (LayerNorm)."""
+    bias: bool = False
+    """Biases on all matrices of a block and on LayerNorms."""
 
     def __post_init__(self) -> None:
         """Check the sizes.
@@ -80,6 +92,9 @@ class TransformerConfig:
         ]
         if not problems:
             problems = self._head_problems()
+        for name, allowed in (("feed_forward", FEED_FORWARDS), ("norm", NORMS)):
+            if getattr(self, name) not in allowed:
+                problems.append(f"{name}='{getattr(self, name)}', allowed: {', '.join(allowed)}")
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout={self.dropout} must be at least 0 and below 1")
         _raise("TransformerConfig", problems)
@@ -97,7 +112,14 @@ class TransformerConfig:
     @property
     def ff_width(self) -> int:
         """Width inside the feed-forward part."""
-        return -(-self.d_model * 8 // (3 * 32)) * 32 if self.d_ff is None else self.d_ff
+        if self.d_ff is not None:
+            return self.d_ff
+        return -(-self.d_model * 8 // (3 * 32)) * 32 if self.gated else 4 * self.d_model
+
+    @property
+    def gated(self) -> bool:
+        """Whether one of three matrices of the feed-forward part gates another."""
+        return self.feed_forward in ("swiglu", "geglu")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TransformerConfig:
@@ -226,6 +248,8 @@ class LMConfig:
     history_dropout: float = 0.0
     """Hide up to this share of a target's earlier frames in training, a share drawn anew for each sequence: where a
     frame tells less about the next one, the conditions must tell more."""
+    local_weights: Literal["shared", "per_codebook"] = "shared"
+    """Whether all places of the local Transformer have the same weights, or each its own (Moshi)."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a vocabulary; `check` does the rest.
@@ -237,6 +261,10 @@ class LMConfig:
         self.delays, self.groups = tuple(self.delays), tuple(self.groups)
         self.slot0_blocks = tuple(self.slot0_blocks)
         problems = self._dial_problems() if self.pattern == "multiscale" else self._other_pattern_problems()
+        if self.local_weights not in LOCAL_WEIGHTS:
+            problems.append(f"local_weights='{self.local_weights}', allowed: {', '.join(LOCAL_WEIGHTS)}")
+        if self.local_weights == "per_codebook" and self.local is None:
+            problems.append("local_weights='per_codebook' has no local Transformer to apply to: set local")
         if self.refinement not in ("levels", "masked"):
             problems.append(f"refinement='{self.refinement}', allowed: levels, masked")
         if self.refinement == "masked" and self.refiner is None:

@@ -48,11 +48,13 @@ class UnitokLM(nn.Module):
         super().__init__()
         K, Kc, D = vocabulary.n_codebooks, config.ar_codebooks, config.transformer.d_model
         config.check(K)
+        with torch.device("cpu"):  # known also where weights have sizes only, on the device `meta`
+            Markers(vocabulary, config.spelling)  # refuses what does not fit
+            slot0_ids, code_of_token = _slot0_ids(vocabulary, config.slot0_blocks), _code_of_token(vocabulary)
         sizes = vocabulary.codebook_sizes
         self.config = config
         self.n_coarse = config.n_coarse(K)
         self.pattern = config.layout(K)
-        Markers(vocabulary, config.spelling)  # refuses what does not fit
         self.n_codebooks = K
         self.empty_id = vocabulary.empty_id
         width = config.embedding_width(K)
@@ -60,7 +62,7 @@ class UnitokLM(nn.Module):
         # Side by side and projected is a sum too: of each slot's own projection.
         self.slot_projection = nn.Linear(K * width, D, bias=False) if config.slot_embeddings == "concat" else None
         self.slot0_ids: Tensor
-        self.register_buffer("slot0_ids", _slot0_ids(vocabulary, config.slot0_blocks), persistent=False)
+        self.register_buffer("slot0_ids", slot0_ids, persistent=False)
         self.head = None if config.tie_embeddings else nn.Linear(D, len(self.slot0_ids), bias=False)
         slot_heads = nn.ModuleList([nn.Linear(D, size, bias=False) for size in sizes[1:]])
         self.slot_heads = None if config.pattern == "multiscale" else slot_heads
@@ -69,13 +71,14 @@ class UnitokLM(nn.Module):
         with torch.no_grad():
             self.embedding.weight[self.empty_id] = 0.0
         self.transformer = Transformer(config.transformer)
-        self.local = LocalTransformer(config.local, D, sizes[1:Kc]) if config.local else None
+        per_place = config.local_weights == "per_codebook"
+        self.local = LocalTransformer(config.local, D, sizes[1:Kc], per_place) if config.local else None
         levels = {level: sizes[level] for level in range(Kc, K)}
         self.refiner = Refiner(config.refiner, D, levels, config.refinement == "masked") if config.refiner else None
         self.codebook_weights: Tensor
         self.register_buffer("codebook_weights", torch.tensor(config.codebook_weights or [1.0] * K), persistent=False)
         self.code_of_token: Tensor
-        self.register_buffer("code_of_token", _code_of_token(vocabulary), persistent=False)
+        self.register_buffer("code_of_token", code_of_token, persistent=False)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the slots' embeddings as one, `[B, S, K']` -> `[B, S, D]`; `<empty>` adds exactly nothing.

@@ -4,8 +4,12 @@
     input    state     E[c0]    E[c1]     …   E[c_{Kc-2}]      each through one projection D -> D_local
     predicts   -         c1       c2      …   c_{Kc-1}         one head per codebook
 
+All places share one Transformer, or each has its own (`local_weights: per_codebook`): they meet in attention, where
+the queries of a place read the keys and values that the Transformers of earlier places made.
+
 Letters: n frames, D width of the global stage, Kc AR codebooks, Vk size of codebook k.
-Source: the depth decoder of CSM (`CsmDepthDecoderForCausalLM` in transformers), whose weights give the same logits.
+Sources: the depth decoder of CSM (`CsmDepthDecoderForCausalLM` in transformers), whose weights give the same logits;
+weights per place: Moshi (arXiv:2410.00037), section 3.4.
 """
 
 from __future__ import annotations
@@ -15,22 +19,68 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from unitok.model.cache import GrowingCache, StaticCache
 from unitok.model.config import TransformerConfig
 from unitok.model.transformer import Transformer, initialize
 
-__all__ = ["LocalStage", "LocalTransformer"]
+__all__ = ["LocalStage", "LocalTransformer", "PlaceTransformers"]
+
+
+class PlaceTransformers(nn.Module):
+    """A Transformer of its own for each place, called like one for all of them."""
+
+    def __init__(self, config: TransformerConfig, n_places: int) -> None:
+        super().__init__()
+        self.config = config
+        self.places = nn.ModuleList([Transformer(config) for _ in range(n_places)])
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        is_causal: bool = True,
+        cache: StaticCache | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Run places one after the other, `[n, P, D]` -> `[n, P, D]`; always causal.
+
+        Args:
+            x: Inputs of places that follow each other.
+            is_causal: As `Transformer.forward` has it; places cannot see later ones.
+            cache: Keys and values of the places before, `advance`d to these; None: `x` begins with the first place.
+            positions: Numbers of the places, `[n, P]`, where there is a cache.
+        """
+        n_new = x.shape[1]
+        first = 0 if cache is None else cache.used - n_new
+        if positions is None:
+            positions = torch.arange(n_new, device=x.device)[None]
+        seen = GrowingCache(self.config.n_layers) if cache is None else cache
+        states = []
+        for i in range(n_new):
+            place = positions[:, i : i + 1]
+            attn_mask = seen.advance(place, used=first + i + 1)
+            states.append(self.places[first + i](x[:, i : i + 1], attn_mask=attn_mask, cache=seen, positions=place))
+        return torch.cat(states, dim=1)
+
+    def new_cache(self, batch_size: int, max_positions: int) -> StaticCache:
+        """Return an empty cache that all places share."""
+        return self.places[0].new_cache(batch_size, max_positions)  # type: ignore[operator]
 
 
 class LocalTransformer(nn.Module):
     """Projection, causal Transformer over places, heads."""
 
-    def __init__(self, config: TransformerConfig, d_input: int, codebook_sizes: Sequence[int]) -> None:
-        """Build for codebooks 1 … Kc-1, whose sizes are `codebook_sizes`."""
+    def __init__(
+        self, config: TransformerConfig, d_input: int, codebook_sizes: Sequence[int], per_place: bool = False
+    ) -> None:
+        """Build for codebooks 1 … Kc-1, whose sizes are `codebook_sizes`; `per_place`: with weights for each place."""
         super().__init__()
         self.projection = nn.Linear(d_input, config.d_model, bias=False)
         self.heads = nn.ModuleList([nn.Linear(config.d_model, size, bias=False) for size in codebook_sizes])
         initialize(self)
-        self.transformer = Transformer(config)
+        self.transformer: Transformer | PlaceTransformers = (
+            PlaceTransformers(config, len(codebook_sizes) + 1) if per_place else Transformer(config)
+        )
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         """Return logits of codebooks 1 … Kc-1, each `[n, Vk]`, from the inputs of all places `[n, Kc, D]`."""

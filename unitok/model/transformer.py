@@ -1,6 +1,7 @@
-"""The Transformer of the global, the local and the refining stage: pre-norm blocks with RMSNorm and SwiGLU.
+"""The Transformer of the global, the local and the refining stage: pre-norm blocks, by default RMSNorm and SwiGLU.
 
-The same computation as Llama, Qwen2 and Qwen3 in transformers, without their embeddings and heads.
+Then the same computation as Llama, Qwen2 and Qwen3 in transformers, without their embeddings and heads; with
+`norm: layer` and `feed_forward: gelu` that of GPT-2, with rotary positions.
 
 Letters: B batch, S positions, D width.
 """
@@ -8,13 +9,14 @@ Letters: B batch, S positions, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unitok.model.attention import Attention, RMSNorm
+from unitok.model.attention import Attention, make_norm
 from unitok.model.cache import StaticCache
 from unitok.model.config import TransformerConfig
 from unitok.model.rope import rope_angles
@@ -22,20 +24,24 @@ from unitok.model.rope import rope_angles
 __all__ = ["Block", "FeedForward", "Transformer", "initialize"]
 
 INIT_STD = 0.02
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu, "gelu": F.gelu, "relu": F.relu}
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (arXiv:2002.05202)."""
+    """Two matrices with GELU or ReLU between them, or three with a gate: SwiGLU and GEGLU (arXiv:2002.05202)."""
 
-    def __init__(self, d_model: int, d_ff: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(d_model, d_ff, bias=False)
-        self.up_proj = nn.Linear(d_model, d_ff, bias=False)
-        self.down_proj = nn.Linear(d_ff, d_model, bias=False)
+        D, width, bias = config.d_model, config.ff_width, config.bias
+        self.activate = ACTIVATIONS[config.feed_forward]
+        self.gate_proj = nn.Linear(D, width, bias=bias) if config.gated else None
+        self.up_proj = nn.Linear(D, width, bias=bias)
+        self.down_proj = nn.Linear(width, D, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Change each position by itself: `[B, S, D]` -> `[B, S, D]`."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        up = self.up_proj(x)
+        return self.down_proj(self.activate(up) if self.gate_proj is None else self.activate(self.gate_proj(x)) * up)
 
 
 class Block(nn.Module):
@@ -43,10 +49,10 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+        self.attention_norm = make_norm(config)
         self.attention = Attention(config, layer)
-        self.feed_forward_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.feed_forward = FeedForward(config.d_model, config.ff_width)
+        self.feed_forward_norm = make_norm(config)
+        self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -71,7 +77,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
-        self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
+        self.norm = make_norm(config)
         self.dropout = nn.Dropout(config.dropout)
         self.recompute_activations = False
         """In training, compute the insides of blocks again in the backward pass instead of keeping them."""
@@ -116,7 +122,7 @@ class Transformer(nn.Module):
 
     def new_cache(self, batch_size: int, max_positions: int) -> StaticCache:
         """Return an empty cache for `batch_size` rows of up to `max_positions`."""
-        config, weight = self.config, self.norm.weight
+        config, weight = self.config, next(self.parameters())
         return StaticCache(
             config.n_layers,
             batch_size,

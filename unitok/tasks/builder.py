@@ -215,6 +215,7 @@ class SequenceBuilder:
             codes = field.shortened(codes, max(1, round(field.max_seconds * self.frame_rate_hz)))
         if field.kind == "semantic":
             return self._slot0(self.vocabulary.semantic_to_tokens(codes.reshape(-1)))
+        codes = codes if field.codebooks is None else codes[: field.codebooks]
         try:
             frames = self.vocabulary.codes_to_tokens(codes.cpu())
         except TokenizerError as error:

@@ -59,6 +59,8 @@ class Field:
     """The record field it is read from; the name where the card gives none."""
     max_seconds: float | None = None
     """Longest piece of audio used; a condition is cut to its first `max_seconds`."""
+    codebooks: int | None = None
+    """Of an audio condition: how many of its codebooks are used, the coarse ones; None means all."""
     source: Source | None = None
     """Where training takes the value from (card key `from`); None means the record itself."""
     loss_weight: float = 1.0
@@ -109,6 +111,8 @@ class Field:
             entry["field"] = self.field
         if self.max_seconds is not None:
             entry["max_seconds"] = self.max_seconds
+        if self.codebooks is not None:
+            entry["codebooks"] = self.codebooks
         if self.source is not None:
             entry["from"] = self.source
         if self.kind == "features":
@@ -358,6 +362,7 @@ def _condition(part: CardReader) -> Field:
         guided=part.take("guided", bool, False),
         aligned=part.take("aligned", bool, False),
         max_seconds=part.take("max_seconds", float, minimum=0.0),
+        codebooks=part.take("codebooks", int, minimum=1),
         source=part.take("from", str, choices=SOURCES),
         default=part.take("default", str),
         form=part.take("form", str, ""),
@@ -372,6 +377,8 @@ def _condition(part: CardReader) -> Field:
         part.problem(
             "max_seconds", f"applies to kind {' or '.join(TIMED_KINDS)}, this field is {condition.kind}. Remove it."
         )
+    if condition.codebooks is not None and condition.kind != "audio":
+        part.problem("codebooks", f"applies to kind audio, this field is {condition.kind}. Remove it.")
     if condition.kind != "features" and condition.encoder:
         part.problem("encoder", f"is of kind features, this field is {condition.kind}. Remove it.")
     if condition.source is not None and condition.kind == "features":

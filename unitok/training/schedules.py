@@ -1,8 +1,9 @@
 r"""Learning-rate schedules by step, as a factor of the peak.
 
-    cosine    /‾‾\__      linear    /‾\__      wsd    /‾‾‾‾‾‾\_      constant    /‾‾‾‾‾‾
+    cosine    /‾‾\__      linear    /‾\__      wsd    /‾‾‾‾‾‾\_      constant    /‾‾‾‾‾‾      inverse_sqrt    /\-.__
 
-WSD (warm-up, stable, decay): MiniCPM (arXiv:2404.06395), section 4.
+WSD (warm-up, stable, decay): MiniCPM (arXiv:2404.06395), section 4. Inverse square root: Transformer
+(arXiv:1706.03762), section 5.3.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["ScheduleConfig", "schedule_factor"]
 class ScheduleConfig:
     """How the learning rate goes over the steps."""
 
-    name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    name: Literal["cosine", "linear", "wsd", "constant", "inverse_sqrt"] = "cosine"
     """Shape after the warm-up."""
     warmup_steps: int = 100
     """Steps in which the rate rises linearly to its peak."""
@@ -31,6 +32,10 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
+        if self.name == "inverse_sqrt" and self.warmup_steps < 1:
+            raise ValueError(
+                "schedule: inverse_sqrt falls from the end of its warm-up on: set warmup_steps to 1 or more."
+            )
         if self.warmup_steps < 0:
             raise ValueError(f"schedule: warmup_steps={self.warmup_steps}, allowed: 0 or more.")
         for name in ("final_fraction", "decay_fraction"):
@@ -44,10 +49,12 @@ def schedule_factor(step: int, config: ScheduleConfig, total_steps: float) -> fl
     Args:
         step: Optimizer steps done, from 0.
         config: The schedule.
-        total_steps: Where the decay ends; the rate stays at `final_fraction` from then on.
+        total_steps: Where the decay ends; the rate stays at `final_fraction` from then on. `inverse_sqrt` never ends.
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
+    if config.name == "inverse_sqrt":
+        return math.sqrt(config.warmup_steps / (step + 1))
     start = config.warmup_steps
     if config.name == "wsd":
         start = max(start, round(total_steps * (1 - config.decay_fraction)))
