@@ -10,7 +10,9 @@ from toy_sequences import FRAME_RATE_HZ, semantic_task, toy_builder
 from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar, LegalIds, State, TargetPlan, plan_targets
 from unitok.pattern import Pattern
+from unitok.sequence import Rates
 
+RATES = Rates(FRAME_RATE_HZ, FRAME_RATE_HZ)
 VOCABULARY = toy_builder().vocabulary
 PATTERN = Pattern.multiscale(VOCABULARY.n_codebooks)
 
@@ -111,28 +113,28 @@ def test_audio_is_limited_by_the_characters_of_the_nearest_text():
 
 
 def test_limits_come_from_the_card():
-    [speech] = plan_targets(with_limits("tts", max_seconds_per_character=0.25, max_seconds=4.0), FRAME_RATE_HZ)
+    [speech] = plan_targets(with_limits("tts", max_seconds_per_character=0.25, max_seconds=4.0), RATES)
     assert (speech.max_length, speech.min_length, speech.per_character) == (100, 1, 6.25)
     assert speech.limit(2) == 25  # never under one second
-    [text] = plan_targets(with_limits("asr", max_text_tokens=7), FRAME_RATE_HZ)
+    [text] = plan_targets(with_limits("asr", max_text_tokens=7), RATES)
     assert (text.kind, text.max_length, text.min_length) == ("text", 7, 0)
-    meaning, speech = plan_targets(semantic_task(), FRAME_RATE_HZ)
+    meaning, speech = plan_targets(semantic_task(), RATES)
     assert (meaning.min_length, meaning.max_length, speech.max_length) == (1, 750, 750)
 
 
 def test_limits_of_the_caller_replace_those_of_the_card():
-    [speech] = plan_targets(TASKS["tts"], FRAME_RATE_HZ, max_seconds=0.1)
+    [speech] = plan_targets(TASKS["tts"], RATES, max_seconds=0.1)
     assert (speech.max_length, speech.limit(1000)) == (2, 2)
-    [speech] = plan_targets(TASKS["tts"], FRAME_RATE_HZ, max_seconds=0.001)
+    [speech] = plan_targets(TASKS["tts"], RATES, max_seconds=0.001)
     assert speech.max_length == 1
-    [text] = plan_targets(TASKS["asr"], FRAME_RATE_HZ, max_text_tokens=3)
+    [text] = plan_targets(TASKS["asr"], RATES, max_text_tokens=3)
     assert text.max_length == 3
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_seconds", 0), ("max_text_tokens", -1), ("max_seconds", "long")])
 def test_a_limit_without_room_is_refused(name, value):
     with pytest.raises(GenerationError, match=rf"{name} is {value!r}; it must be a number above 0"):
-        plan_targets(TASKS["tts"], FRAME_RATE_HZ, **{name: value})
+        plan_targets(TASKS["tts"], RATES, **{name: value})
 
 
 def test_room_for_positions_covers_every_target_at_its_longest():

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from toy_sequences import CODEBOOK_SIZE, FRAME_RATE_HZ, N_CODEBOOKS, semantic_task, toy_builder
 
 from unitok.errors import DataError, TokenizerError, VocabularyMismatchError
-from unitok.sequence import Segment, TokenSequence
+from unitok.sequence import Rates, Segment, TokenSequence
 from unitok.tasks import SequenceBuilder, Task
 from unitok.tasks.builder import cut_pieces
 from unitok.tokenizers.bytes import ByteTokenizer
 
 TTS, ASR, CHAIN = (Task.load(name) for name in ("tts", "asr", "s2st_chain"))
+RATES = Rates(FRAME_RATE_HZ, FRAME_RATE_HZ)
 CODES = torch.arange(N_CODEBOOKS * 3).reshape(N_CODEBOOKS, 3) % CODEBOOK_SIZE
 
 
@@ -109,14 +110,14 @@ def test_split_gives_back_what_was_built(data):
 @pytest.mark.parametrize(("n_frames", "n_start"), [(200, 75), (9, 4), (1, 0)])
 def test_a_start_and_the_rest_make_up_the_recording(n_frames, n_start):
     codes = torch.arange(n_frames).expand(N_CODEBOOKS, -1)
-    values = cut_pieces(Task.load("audio_continuation"), {"sound": codes}, FRAME_RATE_HZ, np.random.default_rng(0))
+    values = cut_pieces(Task.load("audio_continuation"), {"sound": codes}, RATES, np.random.default_rng(0))
     assert values["prompt"].shape == (N_CODEBOOKS, n_start)
     assert torch.equal(torch.cat([values["prompt"], values["sound"]], dim=1), codes)
 
 
 def test_tasks_without_starts_are_left_alone():
     values = {"text": "a", "speech": CODES}
-    assert cut_pieces(TTS, values, FRAME_RATE_HZ, np.random.default_rng(0)) == values
+    assert cut_pieces(TTS, values, RATES, np.random.default_rng(0)) == values
 
 
 def infill_task(*sources):
@@ -130,7 +131,7 @@ def infill_task(*sources):
 def test_a_span_and_what_is_around_it_make_up_the_recording(sources, n_frames):
     codes = torch.arange(n_frames).expand(N_CODEBOOKS, -1)
     for seed in range(20):
-        values = cut_pieces(infill_task(*sources), {"span": codes}, FRAME_RATE_HZ, np.random.default_rng(seed))
+        values = cut_pieces(infill_task(*sources), {"span": codes}, RATES, np.random.default_rng(seed))
         pieces = [values[name] for name in ("before", "span", "after") if name in values]
         assert [*values.keys()] == ["span", *sources]
         assert all(piece.shape[1] > 0 for piece in pieces)

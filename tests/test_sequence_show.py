@@ -40,7 +40,7 @@ def test_without_tokenizer_and_rate_text_prints_as_a_count_and_audio_without_dur
 
 def test_semantic_and_empty_segments_print():
     built = toy_builder().build(semantic_task(), {"text": "", "meaning": torch.tensor([3])})
-    assert str(built) == "<bos> <task:sem> <text> </text> <semantic> [1 token] </semantic> <eos>"
+    assert str(built) == "<bos> <task:sem> <text> </text> <semantic> [1 token, 0.0 s] </semantic> <eos>"
 
 
 def test_the_picture_is_written_whole_and_returned(tmp_path):

@@ -37,7 +37,8 @@ from unitok.generation.text_rules import Matching, OneOf, TextRule
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
-from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
+from unitok.tokenizers.base import AudioTokenizer, SemanticTokenizer, TextTokenizer
+from unitok.tokenizers.runs import ID_SUFFIXES, read_ids, write_ids
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Candidate", "Generation", "Model", "TargetLength", "Tokenizers", "load"]
@@ -55,6 +56,8 @@ class Tokenizers(NamedTuple):
     """Text to ids."""
     audio: AudioTokenizer
     """Audio to codes."""
+    semantic: SemanticTokenizer | None = None
+    """Audio to semantic ids, where the model has any."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Generation:
     """What a model made of one request."""
 
     values: Mapping[str, Value]
-    """Each target by its name: `Audio`, text, or codes `[1, T]` of a semantic target. Audio made for a place in a
+    """Each target by its name: `Audio`, text, or ids `[1, T]` of a semantic target. Audio made for a place in a
     recording comes with what is before and after it; `sequence.codes(name)` has what was made alone."""
     sequence: TokenSequence
     """The whole sequence, conditions and targets."""
@@ -82,16 +85,23 @@ class Generation:
         """The one target, or a dict where the task has several."""
         return next(iter(self.values.values())) if len(self.values) == 1 else dict(self.values)
 
-    def write_audio(self, path: str | Path) -> dict[str, str]:
-        """Write the audio that was made, the first to `path`, more with the target's name before the suffix.
+    def write(self, path: str | Path) -> dict[str, str]:
+        """Write the audio and the semantic ids that were made.
+
+        The first audio goes to `path`, more to `path` with the target's name before the suffix; ids to `path` if its
+        suffix is one of theirs, else to `.npy` in its place.
 
         Returns:
             Target name -> file.
         """
         path, files = Path(path), dict[str, str]()
         for name, value in self.values.items():
-            if isinstance(value, Audio):
-                files[name] = str(value.write(path.with_suffix(f".{name}{path.suffix}") if files else path))
+            if isinstance(value, str):
+                continue
+            suffix = path.suffix if isinstance(value, Audio) or path.suffix in ID_SUFFIXES else ".npy"
+            taken = {Path(file).suffix for file in files.values()}
+            file = path.with_suffix(f".{name}{suffix}" if suffix in taken else suffix)
+            files[name] = str(value.write(file) if isinstance(value, Audio) else write_ids(file, value))
         return files
 
 
@@ -117,7 +127,9 @@ class Model:
         self.notes = checkpoint.notes
         self.lm: UnitokLM = checkpoint.lm
         self.vocabulary: Vocabulary = checkpoint.vocabulary
-        self.tokenizers = Tokenizers(checkpoint.text_tokenizer, checkpoint.audio_tokenizer)
+        self.tokenizers = Tokenizers(
+            checkpoint.text_tokenizer, checkpoint.audio_tokenizer, checkpoint.semantic_tokenizer
+        )
         self.tasks: dict[str, Task] = dict(checkpoint.tasks)
         self.builder = SequenceBuilder(
             self.vocabulary,
@@ -127,6 +139,7 @@ class Model:
             self.lm.config.features,
             checkpoint.encoders,
             self.lm.config.spelling,
+            self.tokenizers.semantic,
         )
         self.engine = Engine(self.lm, self.vocabulary, text_size=self.tokenizers.text.size)
         self.reranker = Reranker(self.name, self.engine, self.builder, self.tasks)
@@ -234,7 +247,8 @@ class Model:
             instruction: What to do in words, in place of the task's token; for models trained with `instructed` tasks.
             per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
             **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
-                `[K, T]`; it is cut to the condition's `max_seconds`.
+                `[K, T]`; it is cut to the condition's `max_seconds`. Semantic tokens are audio likewise, a file of ids
+                (`.npy`, `.json`, `.txt`), or ids.
 
         Raises:
             GenerationError: If the task, a condition or a setting is unknown, missing or not usable.
@@ -353,6 +367,7 @@ class Model:
             vocabulary=self.vocabulary,
             text_tokenizer=self.tokenizers.text,
             audio_tokenizer=self.tokenizers.audio,
+            semantic_tokenizer=self.tokenizers.semantic,
             tasks=self.tasks,
             name=self.name,
             notes=self.notes,
@@ -391,13 +406,15 @@ class Model:
         return self.builder.build(task, self._encoded(task, values), lang=self._lang(lang), targets=targets)
 
     def _encoded(self, task: Task, values: Mapping[str, Any]) -> dict[str, str | Tensor]:
-        """Turn audio into codes, or into what an encoder takes; names and other types are the builder's to check."""
+        """Turn audio into codes, ids, or what an encoder takes; names and other types are the builder's to check."""
         fields = {field.name: field for field in task.fields}
         encoded = {name: value for name, value in values.items() if value is not None}
         for name, value in encoded.items():
             field = fields.get(name)
             if field is not None and field.kind == "audio":
                 encoded[name] = self._codes(field, value)
+            elif field is not None and field.kind == "semantic":
+                encoded[name] = self._semantic_ids(field, value)
             elif field is not None and field.kind == "features" and field.takes == "audio":
                 encoded[name] = self._samples(field, value)
         return encoded
@@ -413,18 +430,21 @@ class Model:
         """Return codes `[K, T]` of one audio value; the codec runs on each alone, so batches change nothing."""
         if isinstance(value, Tensor):
             return value  # codes already; the builder checks them
-        audio = Audio.of(value)
-        if field.max_seconds is not None:
-            n_samples = round(field.max_seconds * audio.sample_rate_hz)
-            audio = Audio(field.shortened(audio.samples, n_samples), audio.sample_rate_hz)
-        if audio.duration_s > LONGEST_CONDITION_S:
+        return _encoded_by(self.tokenizers.audio, _cut(field, value))[: self.vocabulary.n_codebooks]
+
+    def _semantic_ids(self, field: Field, value: Any) -> Tensor:
+        """Return semantic ids `[1, T]` of one value: audio, a file of ids, or ids."""
+        if isinstance(value, str | Path) and Path(value).suffix in ID_SUFFIXES:
+            return read_ids(value)[None]
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, list) and all(type(id) is int for id in value):
+            return torch.tensor([value], dtype=torch.int64)
+        if self.tokenizers.semantic is None:
             raise GenerationError(
-                f"'{field.name}' lasts {audio.duration_s:.0f} s, at most {LONGEST_CONDITION_S:.0f} s fit in one "
-                "sequence. Cut it into pieces."
+                f"'{field.name}': model '{self.name}' has no semantic tokenizer to hear audio with. Give ids."
             )
-        with torch.inference_mode():
-            encoded = self.tokenizers.audio.encode(audio.samples[None], audio.sample_rate_hz)
-        return encoded.codes[0, : self.vocabulary.n_codebooks, : int(encoded.lengths[0])].cpu()
+        return _encoded_by(self.tokenizers.semantic, _cut(field, value))
 
     def _decoded(self, task: Task, choice: Choice) -> Generation:
         values: dict[str, Value] = {}
@@ -462,6 +482,27 @@ def _within(task: Task, sequence: TokenSequence, name: str) -> Tensor:
     given = {segment.name for segment in sequence.segments}
     names = [pieces.get("before"), name, pieces.get("after")]
     return torch.cat([sequence.codes(one) for one in names if one in given], dim=1)
+
+
+def _cut(field: Field, value: Any) -> Audio:
+    """Return the audio that a condition uses of one recording."""
+    audio = Audio.of(value)
+    if field.max_seconds is not None:
+        n_samples = round(field.max_seconds * audio.sample_rate_hz)
+        audio = Audio(field.shortened(audio.samples, n_samples), audio.sample_rate_hz)
+    if audio.duration_s > LONGEST_CONDITION_S:
+        raise GenerationError(
+            f"'{field.name}' lasts {audio.duration_s:.0f} s, at most {LONGEST_CONDITION_S:.0f} s fit in one "
+            "sequence. Cut it into pieces."
+        )
+    return audio
+
+
+def _encoded_by(tokenizer: AudioTokenizer | SemanticTokenizer, audio: Audio) -> Tensor:
+    """Return the codes `[K, T]` of one recording."""
+    with torch.inference_mode():
+        encoded = tokenizer.encode(audio.samples[None], audio.sample_rate_hz)
+    return encoded.codes[0, :, : int(encoded.lengths[0])].cpu()
 
 
 def _with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:

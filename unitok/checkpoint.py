@@ -6,6 +6,7 @@
       model.safetensors    the weights; float32, or bfloat16/float16 to save space
       tokenizers/text/     the text tokenizer
       tokenizers/audio/    the codec
+      tokenizers/semantic/ the semantic tokenizer, where the model has one
       features/NAME/       encoders of features, where the model has any
       tasks/*.yaml         the cards the model was trained with
       README.md            the model card
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from unitok.features import FeatureEncoder
     from unitok.model.lm import UnitokLM
-    from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
+    from unitok.tokenizers.base import AudioTokenizer, SemanticTokenizer, TextTokenizer
     from unitok.vocabulary import Vocabulary
 
 __all__ = [
@@ -47,7 +48,8 @@ __all__ = [
 FORMAT = 1
 CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.safetensors", "README.md"
 ADAPTER = "adapter.yaml"
-TEXT, AUDIO, TASKS, FEATURES = "tokenizers/text", "tokenizers/audio", "tasks", "features"
+TEXT, AUDIO, SEMANTIC = "tokenizers/text", "tokenizers/audio", "tokenizers/semantic"
+TASKS, FEATURES = "tasks", "features"
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
 REMEDY = "copy or export the checkpoint again"
 WEIGHT_TYPES = ("float32", "bfloat16", "float16")
@@ -72,6 +74,14 @@ class Checkpoint:
     """Shown to people."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping: steps, data, figures. Plain values."""
+    semantic_tokenizer: SemanticTokenizer | None = None
+    """Audio to semantic tokens, where the model has any."""
+
+    @property
+    def tokenizers(self) -> dict[str, AudioTokenizer | SemanticTokenizer | TextTokenizer]:
+        """All tokenizers by the names of their folders."""
+        semantic = {} if self.semantic_tokenizer is None else {"semantic": self.semantic_tokenizer}
+        return {"text": self.text_tokenizer, "audio": self.audio_tokenizer, **semantic}
 
     @property
     def encoders(self) -> dict[str, FeatureEncoder]:
@@ -177,7 +187,7 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
         CheckpointError: If a file is missing, damaged, or does not fit the others; the message names it.
         VocabularyMismatchError: If the weights were trained with another vocabulary; the message names the block.
     """
-    from unitok.tokenizers import load_audio_tokenizer, load_text_tokenizer
+    from unitok.tokenizers import load_audio_tokenizer, load_semantic_tokenizer, load_text_tokenizer
     from unitok.vocabulary import Vocabulary
 
     folder = find_checkpoint(name_or_path)
@@ -196,7 +206,10 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
     for part, load in (
         (TEXT, load_text_tokenizer),
         (AUDIO, lambda path: load_audio_tokenizer(path, str(device))),
+        (SEMANTIC, lambda path: load_semantic_tokenizer(path, str(device))),
     ):
+        if part == SEMANTIC and "semantic" not in config["tokenizers"]:
+            continue
         try:
             tokenizers[part] = load(folder / part)
         except (UnitokError, OSError, ValueError) as error:
@@ -209,6 +222,7 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
         vocabulary=vocabulary,
         text_tokenizer=tokenizers[TEXT],
         audio_tokenizer=tokenizers[AUDIO],
+        semantic_tokenizer=tokenizers.get(SEMANTIC),
         tasks=read_tasks(folder),
         name=str(config.get("name", folder.name)),
         notes=config.get("notes") or {},
@@ -222,8 +236,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     from unitok.features import save_feature_encoder
     from unitok.tokenizers import save_tokenizer
 
-    vocabulary, encoders = checkpoint.vocabulary, checkpoint.encoders
-    tokenizers = {"text": checkpoint.text_tokenizer, "audio": checkpoint.audio_tokenizer}
+    vocabulary, encoders, tokenizers = checkpoint.vocabulary, checkpoint.encoders, checkpoint.tokenizers
     config = {
         "format": FORMAT,
         "unitok_version": __version__,
@@ -363,7 +376,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _model_card(checkpoint: Checkpoint) -> str:
     """Return a model card that states what the parts tell, and what nobody has stated yet."""
-    lm, audio = checkpoint.lm, checkpoint.audio_tokenizer
+    lm, audio, semantic = checkpoint.lm, checkpoint.audio_tokenizer, checkpoint.semantic_tokenizer
     n_parameters = sum(parameter.numel() for parameter in lm.parameters())
     return "\n".join(
         [
@@ -374,6 +387,11 @@ def _model_card(checkpoint: Checkpoint) -> str:
             f"- Codec: `{audio.name}`, {audio.sample_rate_hz} Hz, {audio.frame_rate_hz:g} frames/s, "
             f"{audio.n_codebooks} codebooks, {_order(lm)}.",
             f"- Text: `{checkpoint.text_tokenizer.name}`, {checkpoint.text_tokenizer.size} ids.",
+            *(
+                []
+                if semantic is None
+                else [f"- Semantic tokens: `{semantic.name}`, {semantic.size} ids, {_rate(semantic)}."]
+            ),
             f"- Languages: {_listed(checkpoint.vocabulary.lang_names)}.",
             f"- Tasks: {_listed(checkpoint.tasks)}.",
             *(f"- {key}: {value}" for key, value in checkpoint.notes.items()),
@@ -382,6 +400,10 @@ def _model_card(checkpoint: Checkpoint) -> str:
             "",
         ]
     )
+
+
+def _rate(semantic: SemanticTokenizer) -> str:
+    return f"{semantic.frame_rate_hz:g} frames/s" + (", de-duplicated" if semantic.deduplicate else "")
 
 
 def _order(lm: UnitokLM) -> str:

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     from unitok.tokenizers.base import TextTokenizer
 
-__all__ = ["FeatureBatch", "FeatureValue", "Segment", "SequenceBatch", "TokenSequence", "collate", "collate_features"]
+__all__ = [
+    "FeatureBatch",
+    "FeatureValue",
+    "Rates",
+    "Segment",
+    "SequenceBatch",
+    "TokenSequence",
+    "collate",
+    "collate_features",
+]
 
 Role = Literal["control", "condition", "target"]
 SPELLED_KINDS = ("text", "label")
@@ -104,6 +113,21 @@ class FeatureBatch:
         return dataclasses.replace(self, **{k: change(v) for k, v in tensors.items() if isinstance(v, Tensor)})
 
 
+class Rates(NamedTuple):
+    """Frames per second of what lasts a time."""
+
+    codec_hz: float
+    """Of audio."""
+    semantic_hz: float
+    """Of semantic tokens."""
+    deduplicated: bool = False
+    """Equal semantic neighbours stand in sequences once, so that their number tells no time."""
+
+    def of(self, kind: str) -> float:
+        """Return the rate of a kind; of de-duplicated tokens the highest they can have."""
+        return self.semantic_hz if kind == "semantic" else self.codec_hz
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenSequence:
     """One laid-out task: `<bos> <task:…> [<lang:…>]`, conditions, targets, `<eos>`; without targets, a prompt."""
@@ -116,8 +140,8 @@ class TokenSequence:
     """What the ids mean."""
     text_tokenizer: TextTokenizer | None = None
     """Spells text; without it text prints as a count and `split` refuses text."""
-    frame_rate_hz: float | None = None
-    """Codec frames per second; without it durations are not shown."""
+    rates: Rates | None = None
+    """Frames per second of audio and of semantic tokens; without them durations are not shown."""
     loss_weights: Tensor | None = None
     """Weight of each position's loss `[S]`, float32; None means 1 at every label."""
     codebook_weights: tuple[float, ...] = ()
@@ -174,6 +198,11 @@ class TokenSequence:
         from unitok.plotting import plot_sequence
 
         return plot_sequence(self, path)
+
+    @property
+    def frame_rate_hz(self) -> float | None:
+        """Codec frames per second; None where no rates are known."""
+        return self.rates.codec_hz if self.rates else None
 
     def segment(self, name: str) -> Segment:
         """Return the segment of one field.
@@ -315,6 +344,9 @@ class TokenSequence:
             body = f"[{n_codebooks} × {_count(T, 'frame')}{seconds}]"
         elif segment.kind == "features":
             body = f"[{_count(len(content), 'position')} of {self.features[segment.name].encoder}]"
+        elif segment.kind == "semantic" and self.rates is not None and not self.rates.deduplicated:
+            seconds = f", {len(content) / self.rates.semantic_hz:.1f} s" if len(content) else ""
+            body = f"[{_count(len(content), 'token')}{seconds}]"
         else:
             body = f"[{_count(len(content), 'token')}]"
         return " ".join(filter(None, [f"<{segment.kind}>", body, f"</{segment.kind}>"]))

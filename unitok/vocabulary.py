@@ -328,6 +328,7 @@ class Vocabulary:
         langs: Sequence[str] = (),
         text_size: int | None = None,
         codebook_sizes: Sequence[int] | None = None,
+        semantic_size: int | None = None,
     ) -> Vocabulary:
         """Return a vocabulary with more in it, in which every old id still means what it meant.
 
@@ -339,6 +340,7 @@ class Vocabulary:
             langs: Languages to add, likewise.
             text_size: New number of text ids, at least the present one.
             codebook_sizes: New size of each codebook, at least as many and as large as at present.
+            semantic_size: New number of semantic ids, at least the present one.
 
         Raises:
             ValueError: If anything would shrink.
@@ -350,6 +352,7 @@ class Vocabulary:
             if wanted[block] > self.size_of(block):
                 wanted[block] += MINIMUM_SPARE
         wanted["text"] = _not_smaller("text_size", self.text_size, text_size)
+        wanted["semantic"] = _not_smaller("semantic_size", self.semantic_size, semantic_size)
         sizes = self.codebook_sizes if codebook_sizes is None else tuple(codebook_sizes)
         if len(sizes) < self.n_codebooks:
             raise ValueError(f"codebook_sizes has {len(sizes)} codebooks, the vocabulary has {self.n_codebooks}.")

@@ -6,7 +6,7 @@ Each check is a function that returns a detail, or raises `Problem`; whatever el
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -161,6 +161,18 @@ def _weights(fix: bool) -> str:
     return ", ".join(found) or "none of EnCodec or DAC here: they are downloaded at first use ('mini' needs none)"
 
 
+def _semantic(fix: bool) -> str:
+    """Look for what semantic tokens need: transformers hears, scikit-learn makes centroids."""
+    missing = [name for name in ("transformers", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Problem(
+            f"not installed: {', '.join(missing)}; semantic tokens of HuBERT and others need it",
+            "pip install 'unitok[semantic]'",
+            optional=True,
+        )
+    return f"transformers {version('transformers')} hears, scikit-learn {version('scikit-learn')} clusters"
+
+
 def _audio(fix: bool) -> str:
     """Write and read a tone: does soundfile find libsndfile, and does it know WAV and FLAC?"""
     import numpy as np
@@ -262,6 +274,7 @@ CHECKS: dict[str, Callable[[bool], str]] = {
     "torchaudio": _torchaudio,
     "codecs": _codecs,
     "weights": _weights,
+    "semantic": _semantic,
     "audio": _audio,
     "text": _text,
     "memory": _memory,

@@ -1,7 +1,7 @@
 """`unitok generate`: one task on one input, or a whole manifest of them.
 
-One input: text goes to stdout, audio to `--out`. A manifest: `DIR/<id>.wav` and `DIR/results.jsonl`; a row that fails
-is reported there and the rest is written.
+One input: text goes to stdout, audio to `--out`; semantic ids to `--out`, or else to stdout. A manifest:
+`DIR/<id>.wav`, `DIR/<id>.npy` and `DIR/results.jsonl`; a row that fails is reported there and the rest is written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from unitok.errors import GenerationError
 from unitok.tasks import Sampling
 
 if TYPE_CHECKING:
-    from unitok.api import Candidate, Generation, Model, TargetLength
+    from unitok.api import Candidate, Generation, TargetLength
+    from unitok.sequence import TokenSequence
 
 __all__ = ["add_arguments", "add_generation_options", "describe", "in_detail", "remarks", "run", "settings"]
 
@@ -30,7 +31,9 @@ SETTINGS = ("lang", "seed", *(field.name for field in dataclasses.fields(Samplin
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `unitok generate`; those of the task come with `--task`."""
     add_model_options(parser)
-    parser.add_argument("--out", metavar="PATH", help="audio file to write; with --manifest, the folder")
+    parser.add_argument(
+        "--out", metavar="PATH", help="file to write, audio or ids (.npy, .json, .txt); with --manifest, the folder"
+    )
     parser.add_argument("--json", action="store_true", help="print what was made as JSON, one object a line")
     parser.add_argument("--plot", metavar="FILE", help="draw the audio (waveform and spectrogram) or the sequence")
     add_generation_options(parser)
@@ -132,11 +135,11 @@ def _run_one(args: argparse.Namespace) -> int:
     request = model.request(task.name, **settings(args), **values(args, task.conditions))
     with progress(args, task.name) as on_step:
         [generation] = model.run([request], best_of=args.best_of, hear=in_detail(args), on_step=on_step)
-    files = generation.write_audio(args.out) if args.out else {}
+    files = generation.write(args.out) if args.out else {}
     if args.plot:
         _plot(generation, args.plot)
     if args.json:
-        print(json.dumps({"task": task.name, **describe(generation, files, model)}, ensure_ascii=False))
+        print(json.dumps({"task": task.name, **describe(generation, files)}, ensure_ascii=False))
     else:
         _print(generation, files)
     for remark in remarks(generation):
@@ -178,27 +181,23 @@ def _choice(generation: Generation, checked_by: str) -> str:
     return f"best of {len(generation.candidates)}: number {number} (--seed {kept.seed}), scores {scores}{heard}"
 
 
-def describe(generation: Generation, files: dict[str, str], model: Model) -> dict[str, Any]:
+def describe(generation: Generation, files: dict[str, str]) -> dict[str, Any]:
     """Return what was made as plain values.
 
-    `audio` is the first file, `text` the last text; `targets` has all of them where there are several. `seconds` is how
-    long the audio made lasts, or where only text was made, the audio it was made from. `lengths` has what was expected
-    of the length of each audio made, `candidates` what there was to choose from and `chosen` which of them this is.
+    `audio` and `semantic` are the first files, `text` the last text; `targets` has them all where there are several.
+    `seconds` is how long the audio made lasts, or where none was made, the audio that was given. `lengths` has what was
+    expected of the length of each audio made, `candidates` what there was to choose from, `chosen` which of them this
+    is.
     """
     row: dict[str, Any] = {}
     texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
-    if files:
-        row["audio"] = next(iter(files.values()))
+    kinds = {segment.name: segment.kind for segment in generation.sequence.segments if segment.role == "target"}
+    for kind in ("audio", "semantic"):
+        if made := [file for name, file in files.items() if kinds[name] == kind]:
+            row[kind] = made[0]
     if texts:
         row["text"] = list(texts.values())[-1]
-    sides = {segment.role for segment in generation.sequence.segments if segment.kind == "audio"}
-    side = "target" if "target" in sides else "condition"
-    frames = sum(
-        segment.content.stop - segment.content.start
-        for segment in generation.sequence.segments
-        if segment.kind == "audio" and segment.role == side
-    )
-    row["seconds"] = round(frames / model.tokenizers.audio.frame_rate_hz, 3)
+    row["seconds"] = _seconds(generation.sequence)
     if len(generation.values) > 1:
         row["targets"] = {**texts, **files}
     row |= {"log_probability": round(generation.log_probability, 4), "stop": generation.stop}
@@ -207,6 +206,18 @@ def describe(generation: Generation, files: dict[str, str], model: Model) -> dic
     if generation.candidates:
         row |= {"candidates": [_candidate(one) for one in generation.candidates], "chosen": generation.chosen}
     return row
+
+
+def _seconds(sequence: TokenSequence) -> float:
+    """Return how long the audio of the targets lasts, or where there is none, that of the conditions, in s."""
+    sides = {segment.role for segment in sequence.segments if segment.kind == "audio"}
+    side = "target" if "target" in sides else "condition"
+    frames = sum(
+        segment.content.stop - segment.content.start
+        for segment in sequence.segments
+        if segment.kind == "audio" and segment.role == side
+    )
+    return round(frames / (sequence.frame_rate_hz or 1.0), 3)
 
 
 def _length(length: TargetLength) -> dict[str, Any]:
@@ -231,12 +242,16 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def _print(generation: Generation, files: dict[str, str]) -> None:
-    """Print texts on stdout (one alone, several with their names); where audio went is a message."""
-    texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
-    for name, text in texts.items():
-        print(text if len(texts) == 1 else f"{name}\t{text}")
+    """Print texts, and ids without a file, on stdout (one alone, several with names); where files went is a message."""
+    from torch import Tensor
+
+    printed = {name: value for name, value in generation.values.items() if name not in files}
+    for name, value in printed.items():
+        text = " ".join(map(str, value.flatten().tolist())) if isinstance(value, Tensor) else str(value)
+        print(text if len(printed) == 1 else f"{name}\t{text}")
     for name, file in files.items():
-        logger.info("%s: %r", file, generation.values[name])
+        value = generation.values[name]
+        logger.info("%s: %s", file, f"{value.numel()} semantic ids" if isinstance(value, Tensor) else repr(value))
 
 
 def _plot(generation: Generation, path: str) -> None:

@@ -131,8 +131,8 @@ def _checked_id(given: Any, taken: set[str]) -> str:
 
 
 def _with_paths(content: dict[str, Any], task: Task | None, manifest: Path) -> dict[str, Any]:
-    """Return a row whose audio paths start where the manifest lies."""
-    audio = {field.name for field in task.conditions if field.kind == "audio"} if task else set()
+    """Return a row whose paths, of audio and of ids, start where the manifest lies."""
+    audio = {field.name for field in task.conditions if field.is_timed} if task else set()
     return {
         name: resolve_path(value, manifest) if name in audio and isinstance(value, str) else value
         for name, value in content.items()
@@ -167,9 +167,9 @@ def _write(row: _Row, out: Path, results: TextIO, model: Model, print_too: bool)
     head = {"id": row.id, "task": row.task}
     if row.generation is not None:
         try:
-            files = row.generation.write_audio(out / f"{row.id}.wav")
+            files = row.generation.write(out / f"{row.id}.wav")
             names = {name: Path(file).name for name, file in files.items()}
-            line = {**head, **describe(row.generation, names, model)}
+            line = {**head, **describe(row.generation, names)}
             for remark in remarks(row.generation):
                 logger.debug("%s: %s", row.id, remark)
         except (UnitokError, OSError) as error:

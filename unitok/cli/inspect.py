@@ -95,4 +95,6 @@ def _fields(record: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if hasattr(value, "durations"):
+        return f"[{len(value.ids)} runs of {int(value.durations.sum())} semantic frames]"
     return f"[{value.shape[0]} × {value.shape[1]} frames]" if hasattr(value, "shape") else str(value)

@@ -14,7 +14,7 @@ from unitok.errors import DataError
 if TYPE_CHECKING:
     from unitok.data.prepare import FeaturePlan
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "progress", "run"]
 
 logger = logging.getLogger("unitok")
 
@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--audio-fields", default="audio", metavar="A,B", help="fields that hold audio paths (default: audio)"
+    )
+    parser.add_argument(
+        "--semantic-tokenizer",
+        metavar="NAME",
+        help="store semantic ids of the audio too, with durations: a card's name, a card, or a tokenizer folder",
     )
     parser.add_argument(
         "--features",
@@ -70,18 +75,20 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from unitok.data.prepare import prepare
-    from unitok.tokenizers import load_audio_tokenizer
+    from unitok.tokenizers import load_audio_tokenizer, load_semantic_tokenizer
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_audio_tokenizer(args.tokenizer, device)
+    semantic = load_semantic_tokenizer(args.semantic_tokenizer, device) if args.semantic_tokenizer else None
     fields = [name.strip() for name in args.audio_fields.split(",") if name.strip()]
     features = [*_plans(args.features, device, True), *_plans(args.feature_inputs, device, False)]
-    with _progress(not args.quiet) as on_progress:
+    with progress(not args.quiet, "preparing", "rows") as on_progress:
         report = prepare(
             args.manifest,
             tokenizer,
             args.out,
             audio_fields=fields,
+            semantic_tokenizer=semantic,
             features=features,
             shard_size=args.shard_size,
             on_error=args.on_error,
@@ -116,15 +123,15 @@ def _plans(text: str, device: str, encoded: bool) -> list[FeaturePlan]:
 
 
 @contextmanager
-def _progress(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Draw a progress bar on stderr if that is a terminal."""
+def progress(wanted: bool, label: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a progress bar on stderr if that is a terminal; lend what takes the number done and the total."""
     if not (wanted and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("")
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -126,7 +126,12 @@ def _destination(field: Field) -> str:
 
 def _described(field: Field, is_target: bool) -> str:
     kind = field.takes if field.kind == "features" else field.kind
-    what = {"text": "text", "label": "a name", "audio": "audio file", "semantic": "semantic tokens"}[kind]
+    what = {
+        "text": "text",
+        "label": "a name",
+        "audio": "audio file",
+        "semantic": "audio file, or ids (.npy, .json, .txt)",
+    }[kind]
     if is_target:
         return f"{what}: a candidate; repeat it for each"
     if field.max_seconds is not None:

@@ -19,11 +19,13 @@ from unitok.tokenizers.settings import (
     SETTINGS,
     DacSettings,
     EncodecSettings,
+    SemanticSettings,
     SentencePieceSettings,
     SnacSettings,
     StereoSettings,
     SymbolSettings,
     TransformersCodecSettings,
+    weights_file,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 OF_EACH_CHANNEL = ("sample_rate_hz", "frame_rate_hz", "codebook_size", "weights")
-SAID = ("sample_rate_hz", "channels", "frame_rate_hz", "codebooks", "codebook_size", "size")
+SAID = ("sample_rate_hz", "channels", "frame_rate_hz", "codebooks", "codebook_size", "size", "deduplicate")
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +161,10 @@ def describe(card: TokenizerCard) -> dict[str, Any]:
         facts["model"] = settings.model
     elif isinstance(settings, TransformersCodecSettings):
         facts |= said | {"model": settings.model}
+    elif isinstance(settings, SemanticSettings):
+        layer = "" if settings.layer is None else f", layer {settings.layer}"
+        weights = str(weights_file(settings.centroids, card.file.parent))
+        facts |= said | {"codebooks": 1, "model": f"{settings.encoder}{layer}", "weights": weights}
     elif isinstance(settings, StereoSettings):
         mono = describe(read_tokenizer_card(settings.codec_card(card.file.parent)))
         facts |= {key: mono[key] for key in OF_EACH_CHANNEL if key in mono} | {"channels": 2, "model": mono["name"]}
@@ -176,7 +182,7 @@ def _summary(facts: Mapping[str, Any]) -> str:
     if facts["modality"] == "text":
         return f"text, {facts['size']} ids" if "size" in facts else "text, as many ids as its model has"
     if "sample_rate_hz" not in facts:
-        return "audio"
+        return "semantic" if facts["modality"] == "semantic" else "audio"
     channels = {1: "mono", 2: "stereo"}.get(facts.get("channels", 1), f"{facts.get('channels')} channels")
     rate = f"{facts['sample_rate_hz'] / 1000:g} kHz {channels}"
     if "frame_rate_hz" not in facts:
@@ -184,7 +190,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
     books = (
         f"{facts['codebooks']} × {facts['codebook_size']}" if "codebooks" in facts and "codebook_size" in facts else "?"
     )
-    return f"{rate}, {facts['frame_rate_hz']:.4g} frames/s, {books} codes"
+    runs = ", de-duplicated" if facts.get("deduplicate") else ""
+    return f"{rate}, {facts['frame_rate_hz']:.4g} frames/s, {books} codes{runs}"
 
 
 def _table(found: list[dict[str, Any]]) -> str:
@@ -210,7 +217,7 @@ def _detail(facts: Mapping[str, Any]) -> str:
         "source": facts.get("source"),
         "card": facts["file"],
     }
-    if facts["modality"] == "audio":
+    if facts["modality"] != "text":
         shown["use"] = f"unitok tokenize speech.wav --tokenizer {facts.get('name')} --out codes.npz"
     lines = [f"{key:<11}{value}" for key, value in shown.items() if value is not None]
     return "\n".join([f"{facts.get('name')}: {facts.get('description', '')}", *lines])

@@ -105,7 +105,7 @@ class TaskExamples:
             elif (value := self._value(field, record, rng)) is not None:
                 values[field.name] = value
         if pieces:
-            values = cut_pieces(replace(self.task, conditions=tuple(pieces)), values, self.builder.frame_rate_hz, rng)
+            values = cut_pieces(replace(self.task, conditions=tuple(pieces)), values, self.builder.rates, rng)
         lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
         without = self._unguided(rng)
         instruction = self._instruction(values.keys() - set(without), rng)
@@ -141,6 +141,8 @@ class TaskExamples:
     def _is_stored(self, field: Field) -> bool:
         if field.kind == "features":
             return self._feature_column(field) is not None or self._is_raw(field)
+        if field.kind == "semantic" and self.reader.meta.semantic is None:
+            return False
         return field.field in self.reader.fields and (
             field.source != "same_speaker" or SPEAKER_FIELD in self.reader.fields
         )
@@ -165,25 +167,33 @@ class TaskExamples:
             if peer is None:
                 return None
             record = peer
-        codes = self.reader.codes(field.field, record)
+        codes = self._frames(field, record)
         if codes is None or codes.shape[1] == 0:
             return None
-        codes = codes[: self.builder.vocabulary.n_codebooks]
         limit = self._limit(field)
         if field.source == "same_speaker" and limit is not None and codes.shape[1] > limit:
             first = int(rng.integers(codes.shape[1] - limit + 1))
             return codes[:, first : first + limit]
         return codes if limit is None else codes[:, :limit]
 
+    def _frames(self, field: Field, record: int) -> Tensor | None:
+        """Return codes `[K, T]`, or semantic ids of all frames `[1, T]`; the builder collapses them."""
+        if field.kind == "semantic":
+            runs = self.reader.semantic(field.field, record)
+            return None if runs is None else runs.frames()[None]
+        codes = self.reader.codes(field.field, record)
+        return None if codes is None else codes[: self.builder.vocabulary.n_codebooks]
+
     def _limit(self, field: Field) -> int | None:
-        return None if field.max_seconds is None else max(1, round(field.max_seconds * self.builder.frame_rate_hz))
+        rate = self.builder.rates.of(field.kind)
+        return None if field.max_seconds is None else max(1, round(field.max_seconds * rate))
 
     def _measure(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
         """Return which records have the field, and its positions without markers, both `[records]`."""
         if field.kind == "features":
             return self._measure_features(field)
         if field.is_timed:
-            frames = self.reader.frames(field.field)
+            frames = self._n_positions(field)
             if field.source == "same_speaker":
                 return self._measure_peers(frames, self._limit(field))
             if field.source in CUT_SOURCES:
@@ -198,6 +208,12 @@ class TaskExamples:
                 count[value] = len(encode(str(value)))
         content = np.array([count[value] for value in values], np.int64)
         return np.array([value is not None and value != "" for value in values], bool), content
+
+    def _n_positions(self, field: Field) -> np.ndarray:
+        """Return how many frames, or runs of them, each record has of a field that lasts a time."""
+        if field.kind == "semantic":
+            return self.reader.semantic_lengths(field.field, "runs" if self.builder.rates.deduplicated else "frames")
+        return self.reader.frames(field.field)
 
     def _measure_features(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
         name, column = field.encoder, self._feature_column(field)
@@ -323,9 +339,25 @@ def _check_codes(reader: RecordReader, builder: SequenceBuilder, task: Task) -> 
             "Prepare it with that codec."
         )
     for field in task.fields:
+        if field.kind == "semantic" and not (field.optional and meta.semantic is None):
+            _check_semantic(reader, builder, task)
         if field.is_timed and field.field in reader.fields and field.field not in meta.audio_fields:
             raise DataError(
                 f"{where}: task '{task.name}' takes audio from '{field.field}', which is stored as "
                 f"{dict(meta.plain_fields).get(field.field)}. "
                 f"Prepare again with --audio-fields {','.join([*meta.audio_fields, field.field])}."
             )
+
+
+def _check_semantic(reader: RecordReader, builder: SequenceBuilder, task: Task) -> None:
+    stored, wanted, where = reader.meta.semantic, builder.semantic_tokenizer, reader.paths[0].parent
+    if stored is None:
+        raise DataError(
+            f"{where}: task '{task.name}' takes semantic tokens, which are not stored. Prepare again with "
+            "--semantic-tokenizer NAME."
+        )
+    if wanted is not None and stored.fingerprint != wanted.fingerprint:
+        raise DataError(
+            f"{where}: semantic tokens were made with '{stored.tokenizer}' (fingerprint {stored.fingerprint}), the "
+            f"model has '{wanted.name}' (fingerprint {wanted.fingerprint}). Prepare again with the model's."
+        )

@@ -23,10 +23,11 @@ from torch import Tensor
 import unitok
 from unitok.audio import Audio
 from unitok.data.manifest import check_fields, read_manifest, resolve_path
-from unitok.data.records import FeatureColumn, RecordMeta, RecordReader, RecordWriter, read_extra
+from unitok.data.records import FeatureColumn, RecordMeta, RecordReader, RecordWriter, SemanticColumns, read_extra
 from unitok.errors import DataError, UnitokError, suggest
 from unitok.features import FeatureEncoder
-from unitok.tokenizers import AudioTokenizer
+from unitok.tokenizers import AudioTokenizer, SemanticTokenizer
+from unitok.tokenizers.runs import Runs, collapse
 
 __all__ = ["FeaturePlan", "PrepareReport", "prepare"]
 
@@ -76,6 +77,8 @@ class _Clip:
     field: str
     wav: Tensor
     """`[C, N]`."""
+    semantic: Runs | None = None
+    """Its semantic ids, where any are made."""
 
 
 def prepare(
@@ -84,6 +87,7 @@ def prepare(
     out: str | Path,
     *,
     audio_fields: Sequence[str] = ("audio",),
+    semantic_tokenizer: SemanticTokenizer | None = None,
     features: Sequence[FeaturePlan] = (),
     shard_size: int = 1024,
     on_error: Literal["skip", "fail"] = "skip",
@@ -98,6 +102,7 @@ def prepare(
         out: Folder for `part-*.parquet` and `errors.jsonl`. Shards already there are kept if they come from the same
             rows and settings.
         audio_fields: Fields that hold audio paths; a row may leave one out.
+        semantic_tokenizer: Makes semantic ids of all audio fields beside the codes; None: there are none.
         features: What to store for encoders beside the codes.
         shard_size: Rows of the manifest in one shard.
         on_error: `skip` leaves out a row whose audio cannot be read, `fail` stops at the first.
@@ -116,10 +121,12 @@ def prepare(
     rows = read_manifest(manifest)
     check_fields(rows, audio_fields, manifest)
     _check_features(rows, features, audio_fields, manifest)
-    writer = RecordWriter(out, _meta(rows, tokenizer, audio_fields, features, manifest))
+    writer = RecordWriter(out, _meta(rows, tokenizer, audio_fields, features, manifest, semantic_tokenizer))
     chunks = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
     _check_folder(writer, len(chunks))
-    job = _Job(Path(manifest), tokenizer, tuple(audio_fields), tuple(features), on_error, batch_seconds)
+    job = _Job(
+        Path(manifest), tokenizer, tuple(audio_fields), tuple(features), on_error, batch_seconds, semantic_tokenizer
+    )
     errors: list[dict[str, str]] = []
     done = resumed = 0
     for index, chunk in enumerate(chunks):
@@ -152,6 +159,7 @@ class _Job:
     features: tuple[FeaturePlan, ...]
     on_error: str
     batch_seconds: float
+    semantic_tokenizer: SemanticTokenizer | None
 
     def encode(
         self, rows: Sequence[Mapping[str, Any]], on_rows: Callable[[int], None]
@@ -159,10 +167,11 @@ class _Job:
         """Return the records of `rows` and what had to be left out, both in the order of rows."""
         errors: dict[int, dict[str, str]] = {}
         codes: dict[tuple[int, str], Tensor] = {}
+        semantic: dict[tuple[int, str], Runs | None] = {}
         seen = 0
         for batch in self._batches(self._clips(rows, errors)):
             for clip, encoded in zip(batch, self._encode_batch(batch), strict=True):
-                codes[clip.row, clip.field] = encoded
+                codes[clip.row, clip.field], semantic[clip.row, clip.field] = encoded, clip.semantic
                 seen = max(seen, clip.row)
             on_rows(seen)
         records = []
@@ -170,7 +179,8 @@ class _Job:
             if index not in errors:
                 audio = {name: codes.get((index, name)) for name in self.audio_fields}
                 paths = {f"{name}.path": row.get(name) for name in self.audio_fields}
-                records.append({**row, **audio, **paths, **self._features(row)})
+                meaning = {f"{name}.semantic": semantic.get((index, name)) for name in self.audio_fields}
+                records.append({**row, **audio, **paths, **meaning, **self._features(row)})
         return records, [errors[index] for index in sorted(errors)]
 
     def _features(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -191,7 +201,7 @@ class _Job:
                 if row.get(name) is None:
                     continue
                 try:
-                    clips.append(_Clip(index, name, self._read(row[name])))
+                    clips.append(self._clip(index, name, row[name]))
                 except (UnitokError, OSError) as error:
                     reason = {"id": row["id"], "field": name, "path": str(row[name]), "error": str(error)}
                     if self.on_error == "fail":
@@ -203,11 +213,18 @@ class _Job:
             if index not in errors:
                 yield from clips
 
-    def _read(self, value: Any) -> Tensor:
+    def _clip(self, row: int, field: str, value: Any) -> _Clip:
         if not isinstance(value, str):
             raise DataError(f"the path is {value!r}, expected a string.")
         path = resolve_path(value, self.manifest)
         audio = Audio.read(path)
+        semantic = None
+        if self.semantic_tokenizer is not None:
+            # From the file as it is, as in generation, and not from what the codec takes.
+            semantic = collapse(self.semantic_tokenizer.encode(audio.samples[None], audio.sample_rate_hz).codes[0, 0])
+        return _Clip(row, field, self._for_codec(audio, path), semantic)
+
+    def _for_codec(self, audio: Audio, path: Path) -> Tensor:
         if self.tokenizer.channels == 1 or audio.samples.shape[0] not in (1, self.tokenizer.channels):
             audio = audio.mono()
         samples = audio.resample(self.tokenizer.sample_rate_hz).samples
@@ -258,16 +275,18 @@ def _meta(
     audio_fields: Sequence[str],
     features: Sequence[FeaturePlan],
     manifest: str | Path,
+    semantic: SemanticTokenizer | None,
 ) -> RecordMeta:
     names = {name: None for row in rows for name in row if name != "id" and name not in audio_fields}
     clashes = [name for name in names if "." in name]
     if clashes:
         raise DataError(f"{manifest}: field names with a dot are taken by unitok: {', '.join(clashes)}. Rename them.")
-    if tokenizer.codebook_size > 2**15:
-        raise DataError(
-            f"tokenizer '{tokenizer.name}' has {tokenizer.codebook_size} codes a codebook; "
-            "shards hold up to 32768 (int16)."
-        )
+    for name, size in (
+        (tokenizer.name, tokenizer.codebook_size),
+        *([(semantic.name, semantic.size)] if semantic else []),
+    ):
+        if size > 2**15:
+            raise DataError(f"tokenizer '{name}' has {size} codes a codebook; shards hold up to 32768 (int16).")
     return RecordMeta(
         fingerprint=tokenizer.fingerprint,
         tokenizer=tokenizer.name,
@@ -279,6 +298,9 @@ def _meta(
         plain_fields=tuple((name, _column_type([row.get(name) for row in rows])) for name in names),
         unitok_version=unitok.__version__,
         features=tuple(plan.column for plan in features),
+        semantic=SemanticColumns(semantic.name, semantic.fingerprint, semantic.frame_rate_hz, semantic.size)
+        if semantic
+        else None,
     )
 
 
@@ -323,7 +345,7 @@ def _check_folder(writer: RecordWriter, n_shards: int) -> None:
     """Refuse to go on in a folder whose shards are of another codec or layout, or of more rows than there are."""
     for path in sorted(writer.folder.glob("part-*.parquet")):
         there, _ = read_extra(path)
-        for name in ("fingerprint", "n_codebooks", "audio_fields", "features"):
+        for name in ("fingerprint", "n_codebooks", "audio_fields", "features", "semantic"):
             if getattr(there, name) != getattr(writer.meta, name):
                 raise DataError(
                     f"{path} was prepared with {name}={getattr(there, name)}, "

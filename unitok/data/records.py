@@ -7,10 +7,13 @@ A record has fields, not a task's sequence, so that each task takes the fields i
     audio.path                    the path as the manifest gave it
     audio.codes                   int16, the codes [K, T] of the field `audio`, row after row
     audio.frames audio.codebooks  T and K
+    audio.semantic.ids            int16, the runs of semantic ids of the field `audio`, where a tokenizer made any
+    audio.semantic.durations      int32, the frames of each run: together the id of every frame
+    audio.semantic.runs … frames  how many of them
 
 The schema's metadata holds a `RecordMeta`: which codec made the codes, and its rates. Shards of two codecs never mix.
 
-K codebooks, T codec frames.
+K codebooks, T frames, of the codec or of the semantic tokenizer; R runs of equal semantic ids.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +35,9 @@ import torch
 from torch import Tensor
 
 from unitok.errors import DataError, suggest
+from unitok.tokenizers.runs import Runs
 
-__all__ = ["FeatureColumn", "RecordMeta", "RecordReader", "RecordWriter", "find_shards"]
+__all__ = ["FeatureColumn", "RecordMeta", "RecordReader", "RecordWriter", "SemanticColumns", "find_shards"]
 
 META_KEY = b"unitok.records"
 EXTRA_KEY = b"unitok.shard"
@@ -58,6 +62,19 @@ class FeatureColumn(NamedTuple):
     def column(self) -> str:
         """Name of the column."""
         return f"{self.field}.{self.encoder}.{'states' if self.dim else 'samples'}"
+
+
+class SemanticColumns(NamedTuple):
+    """What made the semantic ids of all audio fields."""
+
+    tokenizer: str
+    """Name of the semantic tokenizer."""
+    fingerprint: str
+    """Its class, encoder, layer and centroids."""
+    frame_rate_hz: float
+    """Its frames in one second."""
+    size: int
+    """Its ids."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,8 @@ class RecordMeta:
     """Layout of the shards."""
     features: tuple[FeatureColumn, ...] = ()
     """What is stored for encoders."""
+    semantic: SemanticColumns | None = None
+    """Where semantic ids come from; None: there are none."""
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of a shard, this object in its metadata."""
@@ -105,6 +124,13 @@ class RecordMeta:
                 pa.field(f"{name}.frames", pa.int32()),
                 pa.field(f"{name}.codebooks", pa.int16()),
             ]
+            if self.semantic is not None:
+                columns += [
+                    pa.field(f"{name}.semantic.ids", pa.list_(pa.int16())),
+                    pa.field(f"{name}.semantic.durations", pa.list_(pa.int32())),
+                    pa.field(f"{name}.semantic.runs", pa.int32()),
+                    pa.field(f"{name}.semantic.frames", pa.int32()),
+                ]
         columns += [pa.field(one.column, pa.list_(pa.float16() if one.dim else pa.int16())) for one in self.features]
         columns += [pa.field(f"{one.column}.length", pa.int32()) for one in self.features]
         return pa.schema(columns, metadata={META_KEY: json.dumps(asdict(self)).encode()})
@@ -129,6 +155,7 @@ class RecordMeta:
             )
         values = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         values["features"] = tuple(FeatureColumn(*one) for one in values.get("features", ()))
+        values["semantic"] = SemanticColumns(*values["semantic"]) if values.get("semantic") else None
         values["audio_fields"] = tuple(values["audio_fields"])
         values["plain_fields"] = tuple((name, kind) for name, kind in values["plain_fields"])
         return cls(**values)
@@ -151,8 +178,8 @@ class RecordWriter:
 
         Args:
             index: Number of the shard.
-            records: Rows: `id`, plain fields, `<field>.path` and, for each audio field, codes `[K, T]` (None where
-                there is no audio).
+            records: Rows: `id`, plain fields, `<field>.path` and, for each audio field, codes `[K, T]` and, where the
+                shard has any, `<field>.semantic`: `Runs` (None where there is no audio).
             extra: Facts about this shard alone; `read_extra` returns them.
 
         Raises:
@@ -194,6 +221,12 @@ class RecordWriter:
                 )
             row[f"{name}.codes"] = codes.to(torch.int16).flatten().numpy()
             row[f"{name}.codebooks"], row[f"{name}.frames"] = codes.shape
+            runs: Runs | None = record.get(f"{name}.semantic")
+            if runs is not None:
+                row[f"{name}.semantic.ids"] = runs.ids.to(torch.int16).numpy()
+                row[f"{name}.semantic.durations"] = runs.durations.to(torch.int32).numpy()
+                row[f"{name}.semantic.runs"] = len(runs.ids)
+                row[f"{name}.semantic.frames"] = int(runs.durations.sum())
         for one in self.meta.features:
             value = record.get(one.column)
             if value is not None:
@@ -280,7 +313,7 @@ class RecordReader:
         return ("id", *(name for name, _ in self.meta.plain_fields), *self.meta.audio_fields)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return record `index`: plain fields as stored, codes `[K, T]` int64; fields without a value are left out."""
+        """Return record `index`: plain fields as stored, codes `[K, T]` int64, semantic `Runs`; what has a value."""
         index = range(len(self))[index]
         record = {
             name: value
@@ -288,9 +321,12 @@ class RecordReader:
             if name not in self.meta.audio_fields
             if (value := self.value(name, index)) is not None
         }
-        return record | {
-            name: codes for name in self.meta.audio_fields if (codes := self.codes(name, index)) is not None
-        }
+        for name in self.meta.audio_fields:
+            if (codes := self.codes(name, index)) is not None:
+                record[name] = codes
+            if (runs := self.semantic(name, index)) is not None:
+                record[f"{name}.semantic"] = runs
+        return record
 
     def value(self, name: str, index: int) -> Any:
         """Return the value of a plain field, None where there is none."""
@@ -310,9 +346,17 @@ class RecordReader:
         n_codebooks = self._column(f"{name}.codebooks", asked=name)[index].as_py()
         if n_codebooks is None:
             return None
-        group = bisect_right(self._starts, index) - 1
-        flat = self._group(group)[f"{name}.codes"].chunk(0)[index - self._starts[group]].values
-        return torch.from_numpy(flat.to_numpy().astype(np.int64)).reshape(n_codebooks, -1)
+        return self._ints(f"{name}.codes", index).reshape(n_codebooks, -1)
+
+    def semantic(self, name: str, index: int) -> Runs | None:
+        """Return the semantic runs of one record's audio field; None where there are none."""
+        if self.meta.semantic is None or not self._column(f"{name}.semantic.runs", asked=name)[index].is_valid:
+            return None
+        return Runs(*(self._ints(f"{name}.semantic.{part}", index) for part in ("ids", "durations")))
+
+    def semantic_lengths(self, name: str, unit: Literal["runs", "frames"]) -> np.ndarray:
+        """Return how many runs, or frames, of semantic ids each record has in the field `name`."""
+        return self._column(f"{name}.semantic.{unit}", asked=name).fill_null(0).to_numpy(zero_copy_only=False)
 
     def feature_column(self, field: str, encoder: str) -> FeatureColumn | None:
         """Return what is stored of a field for an encoder."""
@@ -352,8 +396,16 @@ class RecordReader:
             self._cache_bytes -= self._cache.popitem(last=False)[1].nbytes
         return table
 
+    def _ints(self, column: str, index: int) -> Tensor:
+        """Return one cell of a column of lists, int64."""
+        group = bisect_right(self._starts, index) - 1
+        cell = self._group(group)[column].chunk(0)[index - self._starts[group]]
+        return torch.from_numpy(cell.values.to_numpy().astype(np.int64))
+
     def _heavy(self) -> list[str]:
-        return [*(f"{name}.codes" for name in self.meta.audio_fields), *(one.column for one in self.meta.features)]
+        parts = ("codes", "semantic.ids", "semantic.durations") if self.meta.semantic else ("codes",)
+        lists = [f"{name}.{part}" for name in self.meta.audio_fields for part in parts]
+        return [*lists, *(one.column for one in self.meta.features)]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_cache": OrderedDict(), "_cache_bytes": 0}
@@ -387,7 +439,7 @@ def _check_alike(first: RecordMeta, other: RecordMeta, first_path: Path, path: P
             f"{first_path} with '{first.tokenizer}' (fingerprint {first.fingerprint}). "
             "Codes of two codecs do not mix: prepare both with one tokenizer."
         )
-    for name in ("n_codebooks", "frame_rate_hz", "audio_fields", "plain_fields", "features"):
+    for name in ("n_codebooks", "frame_rate_hz", "audio_fields", "plain_fields", "features", "semantic"):
         if getattr(other, name) != getattr(first, name):
             raise DataError(
                 f"{path} has {name}={getattr(other, name)}, {first_path} has {getattr(first, name)}. "

@@ -42,11 +42,12 @@ __all__ = [
     "register_metric",
 ]
 
-Takes = Literal["texts", "heard", "audio", "voice", "caption", "labels", "scores", "events", "likelihood"]
+Takes = Literal["texts", "heard", "units", "audio", "voice", "caption", "labels", "scores", "events", "likelihood"]
 """What the pairs hold.
 
 texts: two texts; of a task that makes audio only, what had to be said and what a recogniser hears.
 heard: the same, always of audio.
+units: two rows of semantic ids.
 audio: two recordings. voice: a recording of the voice that was asked for, and what was made.
 caption: a text, and the recording made of it.
 labels: two sets of labels. scores: a set of labels, and a score for each label that there is.

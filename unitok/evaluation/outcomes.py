@@ -233,6 +233,8 @@ def _kinds(metric: Metric) -> tuple[tuple[str, ...], ...]:
     """Return the kinds of targets that a metric takes, the preferred ones first."""
     if metric.takes == "texts":
         return WRITTEN, ("audio",)
+    if metric.takes == "units":
+        return (("semantic",),)
     return (WRITTEN,) if metric.takes in ("labels", "scores", "events") else (("audio",),)
 
 
@@ -250,7 +252,7 @@ def _pair(metric: Metric, target: Field | None, task: Task, outcome: Outcome, to
     made = _there(outcome.generated.get(target.name), f"'{target.name}' as it was made")
     if metric.takes in ("texts", "heard") and target.kind == "audio":
         return _words(task, target, outcome), _heard(target, outcome, made, tools)
-    if metric.takes == "texts":
+    if metric.takes in ("texts", "units"):
         return _asked(outcome, target), made
     if metric.takes == "labels":
         return read_labels(_asked(outcome, target)), read_labels(made)

@@ -78,7 +78,7 @@ class Store:
             row["error"] = str(generation)
         else:
             name = re.sub(r"[^\w.+@=-]", "_", id)[:80]
-            files = generation.write_audio(self.folder / "audio" / f"{place:05d}-{name}.wav")
+            files = generation.write(self.folder / "audio" / f"{place:05d}-{name}.wav")
             files = {target: Path(file).relative_to(self.folder).as_posix() for target, file in files.items()}
             texts = {target: value for target, value in generation.values.items() if isinstance(value, str)}
             row |= {"targets": {**texts, **files}, "stop": generation.stop}

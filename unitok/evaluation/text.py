@@ -53,6 +53,15 @@ def _cer(reference: str, made: str, tools: Tools) -> Counts:
     return _errors("process_characters", reference, made)
 
 
+@register_metric(
+    "unit_error_rate", takes="units", better="lower", unit=" %", scale=100, digits=1, value=ratio, library="jiwer"
+)
+def _units(reference: Any, made: Any, tools: Tools) -> Counts:
+    """Unit error rate: substitutions, deletions and insertions of semantic ids over the ids asked for."""
+    spelled = (" ".join(str(int(id)) for id in ids.flatten()) for ids in (reference, made))
+    return _errors("process_words", *spelled)
+
+
 def _errors(function: str, reference: str, made: str) -> Counts:
     try:
         import jiwer

@@ -8,7 +8,8 @@ N inputs (ids of a text, or samples), T states, E their width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +100,19 @@ class FeatureEncoder(nn.Module, ABC):
     def encode_one(self, inputs: Tensor) -> Tensor:
         """Turn inputs `[N]` into states `[T, E]`."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.parameters(), next(self.buffers(), torch.empty(0))).device
+
+    @property
+    def frame_rate_hz(self) -> float | None:
+        """States in one second of audio; None: it takes text, or gives one state of anything."""
+        if self.sample_rate_hz is None or self.n_states(60 * self.sample_rate_hz) < 2:
+            return None
+        first, last = (_least_inputs(self.n_states, n) for n in (2, 102))
+        return 100 * self.sample_rate_hz / (last - first)
+
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Turn inputs, each `[N]`, into states, each `[T, E]`."""
         return [self.encode_one(row) for row in inputs]
@@ -107,8 +121,7 @@ class FeatureEncoder(nn.Module, ABC):
     def encode(self, value: str | Audio | Tensor) -> Tensor:
         """Turn one text or recording into states `[T, E]`, float32, on the CPU."""
         raw = self.waveform(value) if isinstance(value, Audio) else value
-        device = next(self.parameters(), torch.empty(0)).device
-        return self.eval().encode_one(self.inputs(raw).to(device)).float().cpu()
+        return self.eval().encode_one(self.inputs(raw).to(self.device)).float().cpu()
 
     def waveform(self, audio: Audio) -> Tensor:
         """Return what `inputs` takes of a recording: samples `[N]` at its rate, one channel.
@@ -130,11 +143,15 @@ class FeatureEncoder(nn.Module, ABC):
     """Settings that change the states."""
 
 
-def load_feature_encoder(name_or_path: str | Path) -> FeatureEncoder:
-    """Load an encoder by the name of its card (`t5_base`), by a card's file, or from a folder.
+def load_feature_encoder(name_or_path: str | Path, layer: int | None = None) -> FeatureEncoder:
+    """Load an encoder.
+
+    Args:
+        name_or_path: Name of its card (`t5_base`), a card's file, or a folder.
+        layer: Its states after this layer, in place of those that the card says.
 
     Raises:
-        CardError: If there is no such card, or it has mistakes.
+        CardError: If there is no such card, it has mistakes, or its encoder has no layers to choose from.
         MissingWeightsError: If its weights are not here and cannot be fetched.
         TokenizerError: If they are not those that the folder was saved with.
     """
@@ -143,6 +160,8 @@ def load_feature_encoder(name_or_path: str | Path) -> FeatureEncoder:
     path = Path(name_or_path)
     file = path / CARD_FILE if (path / CARD_FILE).is_file() else find_card("features", name_or_path)
     card = read_card(file)
+    if layer is not None and layer != card.get("layer"):
+        card = {**card, "layer": layer, "fingerprint": None}
     kind = card.get("kind")
     if kind not in KINDS:
         got = "missing" if kind is None else f"'{kind}'"
@@ -156,6 +175,14 @@ def load_feature_encoder(name_or_path: str | Path) -> FeatureEncoder:
             "weights or settings. Put the original weights back."
         )
     return encoder.eval()
+
+
+def _least_inputs(n_states: Callable[[int], int], n: int) -> int:
+    """Return the least number of inputs that give `n` states."""
+    most = 1
+    while n_states(most) < n:
+        most *= 2
+    return bisect_left(range(most + 1), n, key=n_states)
 
 
 def save_feature_encoder(encoder: FeatureEncoder, folder: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Encoders in transformers' format: T5, HuBERT, WavLM, wav2vec2, Whisper, CLAP; from a folder or from the hub.
+"""Encoders in transformers' format: T5, HuBERT, WavLM, wav2vec2, w2v-BERT 2.0, Whisper, CLAP; from a folder or the hub.
 
 States are those of transformers: a layer's hidden states (default: the last), of CLAP the one normalised vector that
 text and audio share, of audio's first 10 s. Needs `pip install "unitok[hf]"`; pickled weights are not read.
@@ -100,6 +100,10 @@ def _whisper(encoder: TransformersEncoder, wav: Tensor) -> Tensor:
     return _layered(encoder, input_features=_extracted(encoder, wav)["input_features"])[:n]
 
 
+def _w2v_bert(encoder: TransformersEncoder, wav: Tensor) -> Tensor:
+    return _layered(encoder, **_extracted(encoder, wav))[: encoder.n_states(len(wav))]
+
+
 def _clap(encoder: TransformersEncoder, value: Tensor) -> Tensor:
     if encoder.takes == "text":
         return encoder.model.get_text_features(input_ids=value[None]).pooler_output
@@ -117,6 +121,11 @@ def _conv_states(encoder: TransformersEncoder, n: int) -> int:
     return int(encoder.model._get_feat_extract_output_lengths(n))
 
 
+def _w2v_bert_states(encoder: TransformersEncoder, n: int) -> int:
+    """Return the states of n samples: frames of 25 ms every 10 ms, in groups of `stride`, the last of them whole."""
+    return max(0, (n - 400) // 160 + 1) // encoder.processor.stride
+
+
 def _whisper_states(encoder: TransformersEncoder, n: int) -> int:
     return -(-n // (encoder.processor.hop_length * 2))
 
@@ -126,6 +135,9 @@ ENCODERS: dict[str, _Architecture] = {
     "hubert": _Architecture(("audio",), "HubertModel", lambda config: config.hidden_size, _speech, _conv_states),
     "wavlm": _Architecture(("audio",), "WavLMModel", lambda config: config.hidden_size, _speech, _conv_states),
     "wav2vec2": _Architecture(("audio",), "Wav2Vec2Model", lambda config: config.hidden_size, _speech, _conv_states),
+    "wav2vec2-bert": _Architecture(
+        ("audio",), "Wav2Vec2BertModel", lambda config: config.hidden_size, _w2v_bert, _w2v_bert_states
+    ),
     "whisper": _Architecture(("audio",), "WhisperModel", lambda config: config.d_model, _whisper, _whisper_states),
     "clap": _Architecture(
         ("text", "audio"), "ClapModel", lambda config: config.projection_dim, _clap, lambda encoder, n: 1

@@ -25,6 +25,7 @@ from unitok.errors import GenerationError
 from unitok.generation.lengths import SHORTEST_AUDIO_LIMIT_S, TargetLength
 from unitok.markers import Markers, Row
 from unitok.pattern import Pattern
+from unitok.sequence import Rates
 from unitok.tasks import Task
 from unitok.vocabulary import Vocabulary
 
@@ -72,6 +73,8 @@ class TargetPlan:
     """Positions that a character of that text takes on average; only reported."""
     fixed: bool = False
     """Is it to be exactly `max_length` long, so that nothing is cut there?"""
+    rate_hz: float | None = None
+    """Positions in one second; None where their number tells no time."""
 
     def limit(self, n_characters: int | None) -> int:
         """Return the most positions after a text of `n_characters` (None: there is no text)."""
@@ -84,16 +87,15 @@ class TargetPlan:
         least = max(self.min_length, math.ceil(self.least_per_character * (n_characters or 0)))
         return min(least, self.limit(n_characters))
 
-    def measured(self, length: int, n_characters: int | None, rate_hz: float, cut: bool) -> TargetLength:
-        """Return how long a target got, beside what was expected.
+    def measured(self, length: int, n_characters: int | None, cut: bool) -> TargetLength:
+        """Return how long a target with a `rate_hz` got, beside what was expected.
 
         Args:
             length: Positions between the markers.
             n_characters: Of the text before it.
-            rate_hz: Positions in one second.
             cut: Was it ended at its limit?
         """
-        expected = self.expected_per_character
+        rate_hz, expected = self.rate_hz or 1.0, self.expected_per_character
         if n_characters is not None and expected is not None:
             expected = round(n_characters * expected / rate_hz, 3)
         return TargetLength(
@@ -109,20 +111,20 @@ class TargetPlan:
 
 def plan_targets(
     task: Task,
-    frame_rate_hz: float,
+    rates: Rates,
     *,
     max_seconds: float | None = None,
     max_text_tokens: int | None = None,
-    lengths: Mapping[str, int] | None = None,
+    lengths_s: Mapping[str, float] | None = None,
 ) -> list[TargetPlan]:
     """Return how to generate each target of a task, with the limits of its card.
 
     Args:
         task: The task; `task.generate` holds the card's limits.
-        frame_rate_hz: Codec frames per second.
+        rates: Frames per second.
         max_seconds: Replaces the card's limit on each audio target, in seconds, per character or not.
         max_text_tokens: Replaces the card's limit on each text target.
-        lengths: Codec frames of conditions, for targets that last as long as one of them.
+        lengths_s: Of conditions, for targets that last as long as one of them.
 
     Raises:
         GenerationError: If a limit leaves no room, or a target's kind cannot be generated.
@@ -144,20 +146,25 @@ def plan_targets(
             unstated = LONGEST_MAX_SECONDS if per_character else DEFAULT_MAX_SECONDS
             seconds = max_seconds or defaults.max_seconds or unstated
             usual = defaults.seconds_per_character
+            rate, timed = rates.of(target.kind), not (target.kind == "semantic" and rates.deduplicated)
             plan = TargetPlan(
                 target.name,
                 target.kind,
-                max_length=max(1, math.floor(seconds * frame_rate_hz)),
+                max_length=max(1, math.floor(seconds * rate)),
                 min_length=1,
-                per_character=per_character and per_character * frame_rate_hz,
-                shortest_limit=math.ceil(SHORTEST_AUDIO_LIMIT_S * frame_rate_hz),
-                least_per_character=(defaults.min_seconds_per_character or 0.0) * frame_rate_hz,
-                expected_per_character=usual and usual * frame_rate_hz,
+                per_character=per_character and per_character * rate,
+                shortest_limit=math.ceil(SHORTEST_AUDIO_LIMIT_S * rate),
+                least_per_character=(defaults.min_seconds_per_character or 0.0) * rate if timed else 0.0,
+                expected_per_character=usual and usual * rate,
+                rate_hz=rate if timed else None,
             )
-            if (n := (lengths or {}).get(target.same_length_as)) is not None:
+            if (wanted := (lengths_s or {}).get(target.same_length_as)) is not None:
+                n = round(wanted * rate)
                 fixed = max_seconds is None or n <= plan.max_length
                 n = n if fixed else plan.max_length
-                plan = TargetPlan(target.name, target.kind, max_length=n, min_length=n, fixed=fixed)
+                plan = TargetPlan(
+                    target.name, target.kind, max_length=n, min_length=n, rate_hz=plan.rate_hz, fixed=fixed
+                )
         else:
             limit = int(max_text_tokens or 0) or defaults.max_text_tokens or DEFAULT_MAX_TEXT_TOKENS
             plan = TargetPlan(target.name, target.kind, max_length=limit)
@@ -191,10 +198,8 @@ class Grammar:
     """Has `<eos>` come?"""
     hit_limit: bool = False
     """Did any target end because it reached its limit?"""
-    rate_hz: float = 1.0
-    """Positions of audio and semantic targets in one second."""
     lengths: list[TargetLength] = field(default_factory=list)
-    """Of the audio and semantic targets that have ended."""
+    """Of the targets that have ended and last a time."""
     markers: Markers | None = None
     """How markers are spelled; None means each as its own id."""
     closing: bool = False
@@ -289,9 +294,9 @@ class Grammar:
         if self.n_frames is None:
             cut = not (self.state.content or plan.fixed)
             self.hit_limit |= cut
-            if plan.kind in ("audio", "semantic"):
+            if plan.rate_hz is not None:
                 length = len(self.contents) // self._stride
-                self.lengths.append(plan.measured(length, self.n_characters, self.rate_hz, cut))
+                self.lengths.append(plan.measured(length, self.n_characters, cut))
         if plan.kind == "audio":
             self.n_frames = self._frames_at_end
             if len(self.contents) < self.pattern.n_rows(self.n_frames):

@@ -39,7 +39,7 @@ from unitok.markers import Markers, Row
 from unitok.model.lm import UnitokLM
 from unitok.model.refiner import masked_counts
 from unitok.pattern import Pattern
-from unitok.sequence import FeatureBatch, Segment, TokenSequence, collate_features
+from unitok.sequence import FeatureBatch, Rates, Segment, TokenSequence, collate_features
 from unitok.tasks import Task
 from unitok.tasks.settings import Filters, Sampling
 from unitok.vocabulary import Vocabulary
@@ -107,16 +107,15 @@ class GenerationRequest:
 
     def plans(self) -> list[TargetPlan]:
         """Return what to generate, in order."""
-        prompt, rate = self.prompt, self.prompt.frame_rate_hz or 1.0
+        prompt, rates = self.prompt, self.prompt.rates or Rates(1.0, 1.0)
         wanted = {target.same_length_as for target in self.task.targets}
-        lengths = {one.name: prompt.codes(one.name).shape[1] for one in prompt.segments if one.name in wanted}
-        return plan_targets(
-            self.task,
-            rate,
-            max_seconds=self.max_seconds,
-            max_text_tokens=self.max_text_tokens,
-            lengths=lengths,
-        )
+        lengths_s = {
+            one.name: prompt.codes(one.name).shape[1] / rates.of(one.kind)
+            for one in prompt.segments
+            if one.name in wanted
+        }
+        limits = {"max_seconds": self.max_seconds, "max_text_tokens": self.max_text_tokens}
+        return plan_targets(self.task, rates, **limits, lengths_s=lengths_s)
 
 
 @dataclass(frozen=True)
@@ -439,7 +438,6 @@ class _Row:
             self._count_characters,
             self._characters_of_prompt(),
             markers=markers,
-            rate_hz=prompt.frame_rate_hz or 1.0,
         )
         self._markers = markers
         self._opened_at = len(self.tokens)
@@ -503,7 +501,7 @@ class _Row:
             segments=(*prompt.segments, *self.segments, *self._eos()),
             vocabulary=prompt.vocabulary,
             text_tokenizer=prompt.text_tokenizer,
-            frame_rate_hz=prompt.frame_rate_hz,
+            rates=prompt.rates,
             pattern=prompt.pattern,
         )
         return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason, tuple(self.grammar.lengths))

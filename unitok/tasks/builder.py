@@ -15,13 +15,14 @@ from torch import Tensor
 from unitok.errors import DataError, TokenizerError, VocabularyMismatchError, suggest
 from unitok.markers import Markers
 from unitok.pattern import Pattern
-from unitok.sequence import FeatureValue, Role, Segment, TokenSequence
+from unitok.sequence import FeatureValue, Rates, Role, Segment, TokenSequence
 from unitok.tasks.task import CUT_SOURCES, Field, Task
+from unitok.tokenizers.runs import collapse
 from unitok.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from unitok.features import FeatureEncoder
-    from unitok.tokenizers.base import TextTokenizer
+    from unitok.tokenizers.base import SemanticTokenizer, TextTokenizer
 
 __all__ = ["SequenceBuilder", "cut_pieces"]
 
@@ -56,6 +57,7 @@ class SequenceBuilder:
         feature_inputs: Mapping[str, FeatureSizes] | None = None,
         encoders: Mapping[str, FeatureEncoder] | None = None,
         spelling: Mapping[str, Sequence[Sequence[int]]] | None = None,
+        semantic_tokenizer: SemanticTokenizer | None = None,
     ):
         """Keep the parts.
 
@@ -67,11 +69,18 @@ class SequenceBuilder:
             feature_inputs: How many positions features take (`LMConfig.features`), by the names that cards use.
             encoders: What takes values of kind `features`, by the same names; without one there, only states.
             spelling: How the model spells its markers (`LMConfig.spelling`); None means each as its own id.
+            semantic_tokenizer: Makes semantic ids; says how many there are in a second and whether equal neighbours
+                stand in sequences once. Without one: as many as codec frames, all of them.
 
         Raises:
             ValueError: If the spelling does not fit the vocabulary.
-            VocabularyMismatchError: If the text tokenizer has more ids than the vocabulary has room for.
+            VocabularyMismatchError: If a tokenizer has more ids than the vocabulary has room for.
         """
+        if semantic_tokenizer is not None and semantic_tokenizer.size > vocabulary.semantic_size:
+            raise VocabularyMismatchError(
+                f"semantic tokenizer '{semantic_tokenizer.name}' has {semantic_tokenizer.size} ids, the vocabulary has "
+                f"{vocabulary.semantic_size}. Use the semantic tokenizer the vocabulary was made for."
+            )
         if text_tokenizer.size > vocabulary.text_size:
             raise VocabularyMismatchError(
                 f"text tokenizer '{text_tokenizer.name}' has {text_tokenizer.size} ids, the vocabulary has "
@@ -80,11 +89,18 @@ class SequenceBuilder:
             )
         self.vocabulary = vocabulary
         self.text_tokenizer = text_tokenizer
-        self.frame_rate_hz = frame_rate_hz
         self.pattern = pattern or Pattern.multiscale(vocabulary.n_codebooks)
         self.feature_inputs = dict(feature_inputs or {})
         self.encoders = dict(encoders or {})
         self.markers = Markers(vocabulary, spelling or {})
+        self.semantic_tokenizer = semantic_tokenizer
+        semantic_rate = frame_rate_hz if semantic_tokenizer is None else semantic_tokenizer.frame_rate_hz
+        self.rates = Rates(frame_rate_hz, semantic_rate, bool(semantic_tokenizer and semantic_tokenizer.deduplicate))
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Codec frames per second."""
+        return self.rates.codec_hz
 
     def build(
         self,
@@ -100,7 +116,8 @@ class SequenceBuilder:
         Args:
             task: The task.
             values: A value for each field, by its name: text for kinds text and label; codes `[K', T]`, integer, for
-                audio, where K' may be less than the vocabulary's K; semantic ids `[T]` or `[1, T]`; for features states
+                audio, where K' may be less than the vocabulary's K; semantic ids of all frames, `[T]` or `[1, T]`,
+                collapsed here where the semantic tokenizer says so; for features states
                 `[T, E]`, or what the encoder takes: text, or samples `[N]` at its rate. Optional fields may be left
                 out or None. A condition longer than its `max_seconds` is cut to its start.
             lang: Language of `<lang:…>`; None leaves the token out.
@@ -145,7 +162,7 @@ class SequenceBuilder:
             segments=tuple(layout.segments),
             vocabulary=self.vocabulary,
             text_tokenizer=self.text_tokenizer,
-            frame_rate_hz=self.frame_rate_hz,
+            rates=self.rates,
             loss_weights=torch.cat(layout.weights),
             codebook_weights=task.codebook_weights,
             pattern=self.pattern,
@@ -212,15 +229,23 @@ class SequenceBuilder:
             raise _wrong_type(task, field, value, "a tensor of integer codes")
         codes: Tensor = value
         if field.max_seconds is not None:
-            codes = field.shortened(codes, max(1, round(field.max_seconds * self.frame_rate_hz)))
+            codes = field.shortened(codes, max(1, round(field.max_seconds * self.rates.of(field.kind))))
         if field.kind == "semantic":
-            return self._slot0(self.vocabulary.semantic_to_tokens(codes.reshape(-1)))
+            return self._slot0(self.vocabulary.semantic_to_tokens(self._semantic(task, field, codes)))
         codes = codes if field.codebooks is None else codes[: field.codebooks]
         try:
             frames = self.vocabulary.codes_to_tokens(codes.cpu())
         except TokenizerError as error:
             raise TokenizerError(f"task '{task.name}', '{field.name}': {error}") from error
         return self.pattern.place(frames, self.markers.end_id(field.kind))
+
+    def _semantic(self, task: Task, field: Field, value: Tensor) -> Tensor:
+        if value.numel() and value.numel() != max(value.shape):
+            raise DataError(
+                f"task '{task.name}', '{field.name}': semantic ids are {list(value.shape)}, allowed: [T] or [1, T]."
+            )
+        ids = value.reshape(-1).cpu()
+        return collapse(ids).ids if self.rates.deduplicated else ids
 
     def _slot0(self, tokens: list[int]) -> Tensor:
         rows = torch.zeros(len(tokens), self.vocabulary.n_codebooks, dtype=torch.int64)
@@ -229,7 +254,7 @@ class SequenceBuilder:
 
 
 def cut_pieces(
-    task: Task, values: Mapping[str, str | Tensor], frame_rate_hz: float, rng: np.random.Generator
+    task: Task, values: Mapping[str, str | Tensor], rates: Rates, rng: np.random.Generator
 ) -> dict[str, str | Tensor]:
     """Cut the conditions that are pieces of a target's recording off it; the target keeps the rest.
 
@@ -243,7 +268,7 @@ def cut_pieces(
     Args:
         task: The task, with those conditions that are there.
         values: The record's values by field name; the targets hold whole recordings.
-        frame_rate_hz: Codec frames per second.
+        rates: Frames per second.
         rng: Draws the target's span where there is something before or after it.
 
     Returns:
@@ -261,7 +286,7 @@ def cut_pieces(
             continue
         T = whole.shape[-1]
         if start := pieces.get("start"):
-            first, stop = min(max(1, round((start.max_seconds or 0.0) * frame_rate_hz)), T // 2), T
+            first, stop = min(max(1, round((start.max_seconds or 0.0) * rates.of(target.kind))), T // 2), T
             cut[start.name] = whole[..., :first]
         else:
             first, stop = _span(T, "before" in pieces, "after" in pieces, rng)

@@ -1,10 +1,12 @@
-"""Audio to codec codes, text to ids, and both back. The cards are in `tokenizers/` at the top of the checkout."""
+"""Audio to codec codes, text to ids, and both back; audio to semantic ids. The cards are in `tokenizers/`."""
 
 from unitok.tokenizers.base import (
     AudioTokenizer,
     EncodedAudio,
+    SemanticTokenizer,
     TextTokenizer,
     load_audio_tokenizer,
+    load_semantic_tokenizer,
     load_text_tokenizer,
     register_tokenizer,
     save_tokenizer,
@@ -13,8 +15,10 @@ from unitok.tokenizers.base import (
 __all__ = [
     "AudioTokenizer",
     "EncodedAudio",
+    "SemanticTokenizer",
     "TextTokenizer",
     "load_audio_tokenizer",
+    "load_semantic_tokenizer",
     "load_text_tokenizer",
     "register_tokenizer",
     "save_tokenizer",

@@ -1,6 +1,6 @@
 """What a tokenizer is, and how one is found, loaded and saved. Imports no torch: listing cards must be quick.
 
-To add a tokenizer: a class that satisfies one of the two protocols and has `from_card(card, folder)`, under
+To add a tokenizer: a class that satisfies one of the three protocols and has `from_card(card, folder)`, under
 `@register_tokenizer("kind")`; then any number of cards with `kind: kind`.
 
 B batch, C channels, N samples, T codec frames, K codebooks.
@@ -26,12 +26,14 @@ __all__ = [
     "AudioTokenizer",
     "EncodedAudio",
     "Kind",
+    "SemanticTokenizer",
     "TextTokenizer",
     "TokenizerCard",
     "check_ids",
     "check_text",
     "find_kind",
     "load_audio_tokenizer",
+    "load_semantic_tokenizer",
     "load_text_tokenizer",
     "read_tokenizer_card",
     "register_tokenizer",
@@ -41,6 +43,10 @@ __all__ = [
 ]
 
 CARD_FILE = "card.yaml"
+SEMANTIC_HINT = (
+    " Semantic tokens do not become audio by themselves: a model speaks them (task semantic_to_acoustic). Name it as "
+    "the semantic tokenizer, beside a codec."
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,49 @@ class AudioTokenizer(Protocol):
 
 
 @runtime_checkable
+class SemanticTokenizer(Protocol):
+    """Audio to ids of what is said in it, one a frame. There is no way back: a model speaks them."""
+
+    @property
+    def name(self) -> str:
+        """Name of the card."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate that audio is resampled to."""
+        ...
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames in one second."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        ...
+
+    @property
+    def deduplicate(self) -> bool:
+        """Do sequences hold consecutive equal ids once? `encode` gives the ids of all frames in any case."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Class, encoder, layer and centroids in one word; `deduplicate` is no part of it: frames stay the same."""
+        ...
+
+    def encode(self, wav: Tensor, sample_rate_hz: int, lengths: Tensor | None = None) -> EncodedAudio:
+        """Turn `wav [B, C, N]` of any rate and channels, whose rows hold `lengths [B]` samples, into `[B, 1, T]`."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the card, and weights that are not published elsewhere; `save_tokenizer` does it atomically."""
+        ...
+
+
+@runtime_checkable
 class TextTokenizer(Protocol):
     """Text to ids in [0, size) and back."""
 
@@ -160,7 +209,7 @@ class Kind(NamedTuple):
     """What `kind:` of a card stands for."""
 
     modality: str
-    """`"audio"` or `"text"`."""
+    """`"audio"`, `"semantic"` or `"text"`."""
     target: str
     """`module:Class`, imported when first used."""
 
@@ -172,6 +221,7 @@ _KINDS: dict[str, Kind] = {
     "encodec": Kind("audio", "unitok.tokenizers.encodec:EncodecTokenizer"),
     "huggingface": Kind("text", "unitok.tokenizers.huggingface:HuggingFaceTokenizer"),
     "phonemes": Kind("text", "unitok.tokenizers.characters:PhonemeTokenizer"),
+    "semantic": Kind("semantic", "unitok.tokenizers.semantic:KMeansTokenizer"),
     "sentencepiece": Kind("text", "unitok.tokenizers.sentencepiece:SentencePieceTokenizer"),
     "snac": Kind("audio", "unitok.tokenizers.snac:SnacTokenizer"),
     "stereo": Kind("audio", "unitok.tokenizers.stereo:StereoTokenizer"),
@@ -189,6 +239,7 @@ def register_tokenizer(kind: str) -> Callable[[T], T]:
     """Make a class the one that cards with `kind: <kind>` are loaded with.
 
     The class has `from_card(card: Mapping, folder: Path | None)`; relative paths in the card start from `folder`.
+    With `set_codebooks` it is taken for an audio tokenizer, with `deduplicate` for a semantic one, else for text.
 
     Raises:
         TokenizerError: If another class owns the kind.
@@ -201,7 +252,9 @@ def register_tokenizer(kind: str) -> Callable[[T], T]:
             raise TokenizerError(f"tokenizer kind '{kind}' belongs to {owner.target}; give {target} another one.")
         if not hasattr(cls, "from_card"):
             raise TokenizerError(f"{target} has no class method from_card(card, folder), which loads it from a card.")
-        _KINDS[kind] = Kind("audio" if hasattr(cls, "set_codebooks") else "text", target)
+        marks = {"set_codebooks": "audio", "deduplicate": "semantic"}
+        modality = next((modality for mark, modality in marks.items() if hasattr(cls, mark)), "text")
+        _KINDS[kind] = Kind(modality, target)
         _REGISTERED[kind] = cls
         return cls
 
@@ -262,12 +315,20 @@ def load_audio_tokenizer(name_or_path: str | Path, device: str = "cpu") -> Audio
     return tokenizer
 
 
+def load_semantic_tokenizer(name_or_path: str | Path, device: str = "cpu") -> SemanticTokenizer:
+    """Load a semantic tokenizer; arguments and errors as for `load_audio_tokenizer`."""
+    tokenizer = cast(SemanticTokenizer, _load(name_or_path, "semantic"))
+    if device != "cpu":
+        cast(Any, tokenizer).to(device)
+    return tokenizer
+
+
 def load_text_tokenizer(name_or_path: str | Path) -> TextTokenizer:
     """Load a text tokenizer; arguments and errors as for `load_audio_tokenizer`."""
     return cast(TextTokenizer, _load(name_or_path, "text"))
 
 
-def save_tokenizer(tokenizer: AudioTokenizer | TextTokenizer, folder: str | Path) -> Path:
+def save_tokenizer(tokenizer: AudioTokenizer | SemanticTokenizer | TextTokenizer, folder: str | Path) -> Path:
     """Write a tokenizer folder: `card.yaml`, resolved, and weights that are not published elsewhere.
 
     The folder appears whole or not at all; one that is there is replaced.
@@ -312,12 +373,13 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     OmegaConf.save(OmegaConf.create(dict(card)), folder / CARD_FILE)
 
 
-def _load(name_or_path: str | Path, modality: str) -> AudioTokenizer | TextTokenizer:
+def _load(name_or_path: str | Path, modality: str) -> AudioTokenizer | SemanticTokenizer | TextTokenizer:
     card = read_tokenizer_card(name_or_path)
     kind = find_kind(card, card.file)
     if kind.modality != modality:
         raise CardError(
             f"{card.file}: '{card['kind']}' is {_a(kind.modality)} tokenizer, {_a(modality)} one is needed."
+            + (SEMANTIC_HINT if (kind.modality, modality) == ("semantic", "audio") else "")
         )
     tokenizer = _class_of(card["kind"], kind).from_card(card, card.file.parent)
     saved_as = card.get("fingerprint")
@@ -337,4 +399,4 @@ def _class_of(name: str, kind: Kind) -> Any:
 
 
 def _a(modality: str) -> str:
-    return "an audio" if modality == "audio" else "a text"
+    return "an audio" if modality == "audio" else f"a {modality}"

@@ -10,7 +10,7 @@ B batch, C channels, N samples, T codec frames, K codebooks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from unitok.tokenizers.base import EncodedAudio, write_card
 from unitok.tokenizers.settings import DacSettings, EncodecSettings, SnacSettings, weights_file
 from unitok.tokenizers.weights import WEIGHTS_FILE, fill, fingerprint, read_state, write_state
 
-__all__ = ["CodecTokenizer", "PublishedCodec", "load_network", "remix"]
+__all__ = ["CodecTokenizer", "PublishedCodec", "load_network", "remix", "rows_of_audio", "side_by_side"]
 
 Self = TypeVar("Self", bound="CodecTokenizer")
 
@@ -68,13 +68,8 @@ class CodecTokenizer(ABC):
         Raises:
             AudioFormatError: If `wav` has another shape or type, a row is empty, or samples are NaN or infinite.
         """
-        rows = self._rows(wav, sample_rate_hz, lengths)
-        codes = [self._encode_row(self._prepare(row, sample_rate_hz)).to(wav.device) for row in rows]
-        frames = torch.tensor([row.shape[-1] for row in codes], device=wav.device)
-        out = codes[0].new_zeros(len(codes), self.n_codebooks, int(frames.max()))
-        for target, row in zip(out, codes, strict=True):
-            target[:, : row.shape[-1]] = row
-        return EncodedAudio(out, frames)
+        rows = rows_of_audio(wav, sample_rate_hz, lengths)
+        return side_by_side([self._encode_row(self._prepare(row, sample_rate_hz)).to(wav.device) for row in rows])
 
     def codebook_vectors(self) -> list[Tensor]:
         """Return the vectors that the codes of each codebook in use stand for, K times `[V, width]`.
@@ -168,27 +163,6 @@ class CodecTokenizer(ABC):
     @abstractmethod
     def _vectors(self, k: int) -> Tensor:
         """Return the vectors of codebook k, `[V, width]`."""
-
-    def _rows(self, wav: Tensor, sample_rate_hz: int, lengths: Tensor | None) -> list[Tensor]:
-        if not isinstance(wav, Tensor) or wav.ndim != 3 or not wav.is_floating_point():
-            got = f"{list(wav.shape)} {wav.dtype}" if isinstance(wav, Tensor) else type(wav).__name__
-            raise AudioFormatError(f"wav is {got}, allowed: a floating-point tensor [B, C, N].")
-        if sample_rate_hz <= 0:
-            raise AudioFormatError(f"sample rate is {sample_rate_hz}, allowed: a whole number of Hz above 0.")
-        B, C, N = wav.shape
-        samples = [N] * B if lengths is None else [int(n) for n in lengths]
-        if not B or not C or len(samples) != B or not all(0 < n <= N for n in samples):
-            raise AudioFormatError(
-                f"wav is {[B, C, N]} with lengths {samples}, allowed: at least one row and channel, and for each row a "
-                "length from 1 to N."
-            )
-        rows = [row[:, :n] for row, n in zip(wav, samples, strict=True)]
-        for i, row in enumerate(rows):
-            if not bool(torch.isfinite(row).all()):
-                raise AudioFormatError(
-                    f"row {i} of wav holds samples that are NaN or infinite. Look at what made them."
-                )
-        return rows
 
     def _prepare(self, row: Tensor, sample_rate_hz: int) -> Tensor:
         """Mix and resample `[C', N']` to `[C, N]` at the codec's rate."""
@@ -295,6 +269,40 @@ def load_network(
     model = build(settings)  # after the weights: a large network takes seconds
     fill(model, state, where)
     return model
+
+
+def rows_of_audio(wav: Tensor, sample_rate_hz: int, lengths: Tensor | None) -> list[Tensor]:
+    """Return the rows of `wav [B, C, N]`, each `[C, n]`, n from `lengths [B]`.
+
+    Raises:
+        AudioFormatError: If `wav` has another shape or type, a row is empty, or samples are NaN or infinite.
+    """
+    if not isinstance(wav, Tensor) or wav.ndim != 3 or not wav.is_floating_point():
+        got = f"{list(wav.shape)} {wav.dtype}" if isinstance(wav, Tensor) else type(wav).__name__
+        raise AudioFormatError(f"wav is {got}, allowed: a floating-point tensor [B, C, N].")
+    if sample_rate_hz <= 0:
+        raise AudioFormatError(f"sample rate is {sample_rate_hz}, allowed: a whole number of Hz above 0.")
+    B, C, N = wav.shape
+    samples = [N] * B if lengths is None else [int(n) for n in lengths]
+    if not B or not C or len(samples) != B or not all(0 < n <= N for n in samples):
+        raise AudioFormatError(
+            f"wav is {[B, C, N]} with lengths {samples}, allowed: at least one row and channel, and for each row a "
+            "length from 1 to N."
+        )
+    rows = [row[:, :n] for row, n in zip(wav, samples, strict=True)]
+    for i, row in enumerate(rows):
+        if not bool(torch.isfinite(row).all()):
+            raise AudioFormatError(f"row {i} of wav holds samples that are NaN or infinite. Look at what made them.")
+    return rows
+
+
+def side_by_side(rows: Sequence[Tensor]) -> EncodedAudio:
+    """Put the codes of rows, each `[K, T]`, into one batch, padded with 0."""
+    frames = torch.tensor([row.shape[-1] for row in rows], device=rows[0].device)
+    out = rows[0].new_zeros(len(rows), rows[0].shape[0], int(frames.max()))
+    for target, row in zip(out, rows, strict=True):
+        target[:, : row.shape[-1]] = row
+    return EncodedAudio(out, frames)
 
 
 def remix(wav: Tensor, channels: int) -> Tensor:

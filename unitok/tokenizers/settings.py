@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from unitok.cards import CardReader
+from unitok.tokenizers.settings_base import Settings, weights_file
 
 __all__ = [
     "SETTINGS",
@@ -25,6 +26,7 @@ __all__ = [
     "EncodecSettings",
     "HuggingFaceSettings",
     "PhonemeSettings",
+    "SemanticSettings",
     "SentencePieceSettings",
     "Settings",
     "SnacModel",
@@ -32,9 +34,8 @@ __all__ = [
     "StereoSettings",
     "SymbolSettings",
     "TransformersCodecSettings",
+    "weights_file",
 ]
-
-S = TypeVar("S", bound="Settings")
 
 IPA = (
     " !\"'(),-.:;?¡¿«»“”‘’…—"
@@ -45,50 +46,6 @@ IPA = (
     + "\u0303\u0306\u0308\u030a\u0318\u0319\u031d\u031e\u0325\u0327\u0329\u032a\u032f\u0361"  # diacritics
 )
 """Symbols of phonemes: decomposed, so that a letter and its diacritic are two."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What every card has."""
-
-    name: str
-    """Name of the tokenizer; the card's file is called so too."""
-    description: str = ""
-    """One sentence for `unitok tokenizers`."""
-    version: int = 1
-    """Raised when the meaning of the codes or ids changes."""
-    source: str = ""
-    """Paper, repository, licence."""
-    fingerprint: str | None = None
-    """Only in a saved folder: what the loaded tokenizer must have."""
-
-    @classmethod
-    def from_card(cls: type[S], card: Mapping[str, Any]) -> S:
-        """Check a card and return it as settings.
-
-        Raises:
-            CardError: With every mistake of the card.
-        """
-        reader = CardReader(card, getattr(card, "file", card.get("name", "card")))
-        values = cls.read(reader)
-        reader.finish()
-        return cls(**values)
-
-    @classmethod
-    def read(cls, reader: CardReader) -> dict[str, Any]:
-        """Take this class's keys from `reader`."""
-        reader.take("kind", str, required=True)
-        return {
-            "name": reader.take("name", str, "", required=True),
-            "description": reader.take("description", str, ""),
-            "version": reader.take("version", int, 1, minimum=1),
-            "source": reader.take("source", str, ""),
-            "fingerprint": reader.take("fingerprint", str),
-        }
-
-    def to_card(self) -> dict[str, Any]:
-        """Return the card without the keys that are unset; the caller adds `kind`."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -423,6 +380,44 @@ class StereoSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SemanticSettings(Settings):
+    """A card with `kind: semantic`."""
+
+    encoder: str
+    """What hears the audio: the name of a card in `features/`, or a folder beside this card, `./name`."""
+    layer: int | None = None
+    """Its states after this layer; None: those that the encoder's card says."""
+    centroids: str
+    """File of the centroids `[V, E]`: `.npy`, or `.safetensors` with a tensor `centroids`; relative to the card."""
+    deduplicate: bool = False
+    """Consecutive equal ids stand in sequences once."""
+    codebook_size: int | None = None
+    """Clusters V; told by the file, as the rest is by the encoder. Here for whoever lists cards, and checked."""
+    sample_rate_hz: int | None = None
+    """Rate that audio is resampled to."""
+    frame_rate_hz: float | None = None
+    """Ids in one second, before de-duplication."""
+
+    @classmethod
+    def read(cls, reader: CardReader) -> dict[str, Any]:
+        """Take the keys of such a card."""
+        return {
+            **Settings.read(reader),
+            "encoder": reader.take("encoder", str, "", required=True),
+            "layer": reader.take("layer", int, minimum=0),
+            "centroids": reader.take("centroids", str, "", required=True),
+            "deduplicate": reader.take("deduplicate", bool, False),
+            "codebook_size": reader.take("codebook_size", int, minimum=2),
+            "sample_rate_hz": reader.take("sample_rate_hz", int, minimum=1),
+            "frame_rate_hz": reader.take("frame_rate_hz", float, minimum=0.1),
+        }
+
+    def encoder_card(self, folder: Path | None) -> str | Path:
+        """Return where the encoder's card is; `./name` starts from `folder`, that of this card."""
+        return weights_file(self.encoder, folder) if self.encoder.startswith(".") else self.encoder
+
+
+@dataclass(frozen=True, kw_only=True)
 class SentencePieceSettings(Settings):
     """A card with `kind: sentencepiece`."""
 
@@ -506,17 +501,12 @@ SETTINGS: dict[str, type[Settings]] = {
     "encodec": EncodecSettings,
     "huggingface": HuggingFaceSettings,
     "phonemes": PhonemeSettings,
+    "semantic": SemanticSettings,
     "sentencepiece": SentencePieceSettings,
     "snac": SnacSettings,
     "stereo": StereoSettings,
     "transformers_codec": TransformersCodecSettings,
 }
-
-
-def weights_file(weights: str, folder: Path | None) -> Path:
-    """Return the file that a card names; relative names start from the card's folder."""
-    path = Path(weights).expanduser()
-    return path if path.is_absolute() or folder is None else folder / path
 
 
 def _codebooks(reader: CardReader, available: int) -> int:

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from unitok.api import Model
 from unitok.audio import Audio
-from unitok.checkpoint import Checkpoint
 from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import Example
 from unitok.errors import UnitokError
@@ -216,8 +215,7 @@ def _generated(module: LMModule, data: RecordDataModule, n_items: int, seed: int
     quality: dict[str, str] = {}
     n_frames, seconds = 0, 0.0
     with module.averaged_weights() as lm:
-        tokenizers = {"text_tokenizer": module.text_tokenizer, "audio_tokenizer": module.audio_tokenizer}
-        model = Model(Checkpoint(lm, module.vocabulary, **tokenizers, tasks=module.tasks))
+        model = Model(module.as_checkpoint(lm))
         for task, sequences in _examples(data, n_items):
             outcomes = []
             for i, reference in enumerate(sequences):

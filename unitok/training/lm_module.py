@@ -26,7 +26,14 @@ from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Block
 from unitok.sequence import SequenceBatch
 from unitok.tasks import SequenceBuilder, Task
-from unitok.tokenizers import AudioTokenizer, TextTokenizer, load_audio_tokenizer, load_text_tokenizer
+from unitok.tokenizers import (
+    AudioTokenizer,
+    SemanticTokenizer,
+    TextTokenizer,
+    load_audio_tokenizer,
+    load_semantic_tokenizer,
+    load_text_tokenizer,
+)
 from unitok.tokenizers.codec import CodecTokenizer
 from unitok.training.budget import last_step
 from unitok.training.ema import WeightAverage
@@ -49,6 +56,7 @@ class LMModule(L.LightningModule):
         lm: LMConfig | None = None,
         text_tokenizer: str | None = None,
         audio_tokenizer: str | None = None,
+        semantic_tokenizer: str | None = None,
         tasks: list[str] | None = None,
         langs: list[str] | None = None,
         generate: dict[str, dict[str, Any]] | None = None,
@@ -70,6 +78,8 @@ class LMModule(L.LightningModule):
             lm: Sizes of the model; with `init_from`, those of the checkpoint.
             text_tokenizer: Name, card or folder of the text tokenizer; with `init_from`, that of the checkpoint.
             audio_tokenizer: Name, card or folder of the codec; with `init_from`, that of the checkpoint.
+            semantic_tokenizer: Name, card or folder of what makes semantic tokens, for tasks with fields of that kind;
+                with `init_from`, that of the checkpoint, or one for a checkpoint that has none.
             tasks: Names or files of the task cards; with `init_from`, tasks to add to those of the checkpoint.
             langs: Languages, whose tokens stand in front of the conditions; with `init_from`, languages to add.
             generate: Defaults of generation that suit this model, in place of those of its tasks' cards:
@@ -109,18 +119,20 @@ class LMModule(L.LightningModule):
             _check_not_set(settings, init_from)
             base = load_checkpoint(init_from)
             self._adapter = (adapter, Base.of(init_from, base)) if adapter else None
-            parts = _continued(base, tasks or [], langs or [], adapter)
+            parts = _continued(base, tasks or [], langs or [], adapter, semantic_tokenizer)
         elif adapter is not None:
             raise UnitokError("model.init_args: adapter needs init_from: an adapter belongs to a trained model.")
         else:
             self._adapter = None
-            parts = _begun(lm, text_tokenizer, audio_tokenizer, tasks or [], langs or [], n_codebooks)
+            parts = _begun(
+                lm, text_tokenizer, audio_tokenizer, semantic_tokenizer, tasks or [], langs or [], n_codebooks
+            )
             if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
                 parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
         parts.lm.recompute_activations(recompute_activations)
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
-        self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer)
+        self._tokenizers = (parts.text_tokenizer, parts.audio_tokenizer, parts.semantic_tokenizer)
         rate = self.audio_tokenizer.frame_rate_hz
         self.builder = SequenceBuilder(
             self.vocabulary,
@@ -130,6 +142,7 @@ class LMModule(L.LightningModule):
             self.lm.config.features,
             parts.encoders,
             self.lm.config.spelling,
+            parts.semantic_tokenizer,
         )
         names = ("text", "label", "semantic", "conditions", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
         self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
@@ -149,6 +162,24 @@ class LMModule(L.LightningModule):
     def audio_tokenizer(self) -> AudioTokenizer:
         """The codec."""
         return self._tokenizers[1]
+
+    @property
+    def semantic_tokenizer(self) -> SemanticTokenizer | None:
+        """What makes semantic tokens, where the model has any."""
+        return self._tokenizers[2]
+
+    def as_checkpoint(self, lm: UnitokLM, name: str = "model", **notes: Any) -> Checkpoint:
+        """Return the parts of the model, with `lm` for its weights."""
+        return Checkpoint(
+            lm,
+            self.vocabulary,
+            self.text_tokenizer,
+            self.audio_tokenizer,
+            self.tasks,
+            name,
+            notes,
+            semantic_tokenizer=self.semantic_tokenizer,
+        )
 
     @property
     def codec_fingerprint(self) -> str:
@@ -248,9 +279,7 @@ class LMModule(L.LightningModule):
     def export(self, folder: str | Path) -> None:
         """Write a checkpoint folder, or an adapter's, that `unitok.load` reads."""
         with self.averaged_weights() as lm:
-            tokenizers = {"text_tokenizer": self.text_tokenizer, "audio_tokenizer": self.audio_tokenizer}
-            name, notes = Path(folder).name, {"steps": self.global_step}
-            parts = Checkpoint(lm, self.vocabulary, **tokenizers, tasks=self.tasks, name=name, notes=notes)
+            parts = self.as_checkpoint(lm, Path(folder).name, steps=self.global_step)
             readme = self._model_card.read_text(encoding="utf-8") if self._model_card else None
             if self._adapter:
                 save_adapter(folder, parts, *self._adapter, readme=readme)
@@ -307,6 +336,7 @@ def _begun(
     config: LMConfig | None,
     text: str | None,
     audio: str | None,
+    semantic: str | None,
     tasks: list[str],
     langs: list[str],
     n_codebooks: int | None,
@@ -324,13 +354,25 @@ def _begun(
         audio_tokenizer.set_codebooks(n_codebooks)
     cards = {task.name: task for task in map(Task.load, tasks)}
     sizes = [audio_tokenizer.codebook_size] * audio_tokenizer.n_codebooks
-    vocabulary = Vocabulary.create(list(cards), langs, text_tokenizer.size, sizes)
+    semantic_tokenizer = load_semantic_tokenizer(semantic) if semantic else None
+    _check_semantic(cards, semantic_tokenizer)
+    semantic_size = semantic_tokenizer.size if semantic_tokenizer else 0
+    vocabulary = Vocabulary.create(list(cards), langs, text_tokenizer.size, sizes, semantic_size)
     encoders = {name: load_feature_encoder(part.encoder) for name, part in config.features.items()}
     widths = {name: replace(part, dim=encoders[name].dim) for name, part in config.features.items()}
     lm = UnitokLM(replace(config, features=widths), vocabulary)
     for name, encoder in encoders.items():
         lm.feature_inputs[name].attach(encoder)  # type: ignore[operator,union-attr]
-    return Checkpoint(lm, vocabulary, text_tokenizer, audio_tokenizer, cards)
+    return Checkpoint(lm, vocabulary, text_tokenizer, audio_tokenizer, cards, semantic_tokenizer=semantic_tokenizer)
+
+
+def _check_semantic(cards: Mapping[str, Task], tokenizer: SemanticTokenizer | None) -> None:
+    needed = [task.name for task in cards.values() if any(f.kind == "semantic" and not f.optional for f in task.fields)]
+    if needed and tokenizer is None:
+        raise UnitokError(
+            f"model.init_args: semantic_tokenizer is not set, {', '.join(needed)} needs one. "
+            "'unitok train-kmeans' makes one (docs/semantic.md)."
+        )
 
 
 def _check_not_set(settings: Mapping[str, Any], folder: str) -> None:
@@ -342,12 +384,21 @@ def _check_not_set(settings: Mapping[str, Any], folder: str) -> None:
         )
 
 
-def _continued(base: Checkpoint, tasks: list[str], langs: list[str], adapter: Adapter | None) -> Checkpoint:
-    """Return the parts of a checkpoint, grown by tasks and languages; ids and weights that were there stay."""
+def _continued(
+    base: Checkpoint, tasks: list[str], langs: list[str], adapter: Adapter | None, semantic: str | None
+) -> Checkpoint:
+    """Return the parts of a checkpoint, grown by tasks, languages and semantic ids; what was there stays."""
+    if semantic is not None and (base.semantic_tokenizer is not None or adapter is not None):
+        why = "an adapter holds no tokenizers" if adapter else f"it has '{base.semantic_tokenizer.name}'"  # type: ignore[union-attr]
+        raise UnitokError(f"model.init_args: semantic_tokenizer cannot be added to '{base.name}': {why}. Remove it.")
+    semantic_tokenizer = load_semantic_tokenizer(semantic) if semantic else base.semantic_tokenizer
     cards = {task.name: task for task in map(Task.load, tasks)}
-    vocabulary = base.vocabulary.grow(tasks=list(cards), langs=langs)
+    _check_semantic(cards, semantic_tokenizer)
+    semantic_size = semantic_tokenizer.size if semantic_tokenizer else None
+    vocabulary = base.vocabulary.grow(tasks=list(cards), langs=langs, semantic_size=semantic_size)
     lm = begin_adapter(base, vocabulary, adapter) if adapter else base.lm.grown(vocabulary)
-    return replace(base, lm=lm.train(), vocabulary=vocabulary, tasks={**base.tasks, **cards})
+    parts = {"lm": lm.train(), "vocabulary": vocabulary, "tasks": {**base.tasks, **cards}}
+    return replace(base, **parts, semantic_tokenizer=semantic_tokenizer)
 
 
 def _with_defaults(tasks: Mapping[str, Task], generate: dict[str, dict[str, Any]]) -> dict[str, Task]:
