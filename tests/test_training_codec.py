@@ -11,13 +11,14 @@ import torch
 
 from unitok.cli.main import main
 from unitok.data.segments import SegmentDataset, collate_segments
-from unitok.errors import DataError, UnitokError
+from unitok.errors import DataError
 from unitok.model.codec import CodecConfig, NeuralCodec
 from unitok.tokenizers import load_audio_tokenizer, save_tokenizer
 from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
+from unitok.training.adversary import AdversaryConfig
 from unitok.training.codec_data import CodecDataModule
-from unitok.training.codec_losses import SpectralLoss, TextReader
-from unitok.training.codec_module import CodecModule
+from unitok.training.codec_losses import LossWeights, SpectralLoss, TextReader, WaveformWeights
+from unitok.training.codec_module import DEFAULT_OPTIMIZER, DEFAULT_SCHEDULE, CodecModule
 
 TINY = CodecConfig(
     sample_rate_hz=8000, hop=40, frame_stride=2, window=160, encoder_dim=16, encoder_layers=2, decoder_dim=16,
@@ -40,11 +41,10 @@ def manifest(tmp_path: Path) -> Path:
 
 def fit(manifest: Path, steps: int = 3, **settings) -> CodecModule:
     L.seed_everything(0)
-    module = CodecModule(TINY, warmup_steps=2, **settings)
+    module = CodecModule(TINY, schedule=replace(DEFAULT_SCHEDULE, warmup_steps=2), **settings)
     data = CodecDataModule(manifest, manifest, batch_size=2, seconds=0.5, sample_rate_hz=8000, steps_per_epoch=steps)
-    optimizers = 2 if settings.get("adversarial_weight") else 1
     trainer = L.Trainer(
-        max_steps=steps * optimizers, accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=1, num_sanity_val_steps=0,
         default_root_dir=manifest.parent,
     )  # fmt: skip
@@ -53,11 +53,11 @@ def fit(manifest: Path, steps: int = 3, **settings) -> CodecModule:
 
 
 def test_training_lowers_the_mel_loss_and_exports_a_tokenizer(manifest: Path, tmp_path: Path) -> None:
-    untrained, trained = (fit(manifest, steps=n, lr=5e-3) for n in (1, 60))
+    untrained, trained = (fit(manifest, steps=n, optimizer=replace(DEFAULT_OPTIMIZER, lr=5e-3)) for n in (1, 60))
     data = SegmentDataset(manifest, size=4, seconds=0.5, sample_rate_hz=8000, seed=9)
     wav = collate_segments([data[i] for i in range(4)]).wav
     with torch.no_grad():
-        before, after = (m.spectral_loss(m.codec.eval()(wav).spectrum, wav).mel for m in (untrained, trained))
+        before, after = (m.distances.spectral(m.codec.eval()(wav).decoded, wav).mel for m in (untrained, trained))
     assert after < 0.7 * before
     trained.export(tmp_path / "codec")
     tokenizer = load_audio_tokenizer(tmp_path / "codec")
@@ -67,7 +67,7 @@ def test_training_lowers_the_mel_loss_and_exports_a_tokenizer(manifest: Path, tm
 def test_freezing_codes_trains_the_decoder_alone(manifest: Path, tmp_path: Path) -> None:
     fit(manifest).export(tmp_path / "first")
     first = load_audio_tokenizer(tmp_path / "first")
-    second = fit(manifest, init_from=tmp_path / "first", freeze_codes=True)
+    second = fit(manifest, init_from=str(tmp_path / "first"), freeze_codes=True)
     second.export(tmp_path / "second")
     assert load_audio_tokenizer(tmp_path / "second").fingerprint == first.fingerprint
     assert not torch.equal(second.codec.decoder.head.weight, first.model.decoder.head.weight)
@@ -76,7 +76,7 @@ def test_freezing_codes_trains_the_decoder_alone(manifest: Path, tmp_path: Path)
 def test_going_on_from_a_folder_moves_the_codebooks_too(manifest: Path, tmp_path: Path) -> None:
     first = fit(manifest)
     first.export(tmp_path / "first")
-    second = fit(manifest, init_from=tmp_path / "first")
+    second = fit(manifest, init_from=str(tmp_path / "first"))
     before, after = (module.codec.quantizer.codebooks[0].vectors for module in (first, second))
     assert not torch.allclose(before, after, atol=1e-3)
 
@@ -89,9 +89,9 @@ def test_an_export_on_the_way_changes_nothing(manifest: Path, tmp_path: Path) ->
 
 
 def test_the_adversary_learns_beside_the_codec(manifest: Path) -> None:
-    module = fit(manifest, adversarial_weight=1.0)
+    module = fit(manifest, adversary=AdversaryConfig(["stft"]))
     moments = module.trainer.optimizers[1].state
-    assert len(moments) == len(list(module.discriminators.parameters()))
+    assert len(moments) == len(list(module.adversary.parameters()))
     # Biases of the last layer have none: the hinge pulls them up for real audio as hard as down for the codec's.
     assert all(float(state["exp_avg"].abs().sum()) > 0 for weight, state in moments.items() if weight.ndim > 1)
 
@@ -111,11 +111,16 @@ def test_a_blunt_peak_counts_for_more_in_peaks_than_in_log() -> None:
     assert noisy.peaks / blunt.peaks < 0.2 * noisy.log / blunt.log
 
 
-def test_a_codec_that_predicts_phases_is_not_trained(manifest: Path, tmp_path: Path) -> None:
+def test_a_codec_that_predicts_phases_learns_them_from_the_waveform(manifest: Path, tmp_path: Path) -> None:
     codec = UnitokCodecTokenizer(NeuralCodec(replace(TINY, phases="predicted")), name="old")
     save_tokenizer(codec, tmp_path / "old")
-    with pytest.raises(UnitokError, match="phases is 'predicted'"):
-        CodecModule(TINY, init_from=tmp_path / "old")
+    before = codec.model.decoder.head.weight.clone()
+    after = fit(manifest, init_from=str(tmp_path / "old")).codec.decoder.head.weight
+    phases = slice(TINY.window // 2 + 1, None)
+    assert (after - before)[phases].abs().max() > 1e-5
+    silent = LossWeights(waveform=WaveformWeights(0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match=r"Set losses\.waveform\.mel"):
+        CodecModule(init_from=str(tmp_path / "old"), losses=silent)
 
 
 def test_segments_are_a_function_of_seed_and_index(manifest: Path) -> None:
@@ -184,7 +189,7 @@ def test_the_reader_learns_to_read_and_ignores_rows_without_text() -> None:
 def test_reading_moves_the_encoder_through_codebook_0(manifest: Path) -> None:
     rows = [json.loads(line) | {"text": "a"} for line in manifest.read_text().splitlines()[1:2]]
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    plain, read = (fit(manifest, text_weight=weight) for weight in (0.0, 1.0))
+    plain, read = (fit(manifest, losses=LossWeights(text=weight)) for weight in (0.0, 1.0))
     assert plain.reader is None
     assert read.reader is not None
     assert not torch.equal(plain.codec.encoder.project.weight, read.codec.encoder.project.weight)

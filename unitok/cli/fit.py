@@ -1,10 +1,11 @@
-"""`unitok fit | validate | test`: LightningCLI over any module and data module named by `class_path`.
+"""`unitok fit | validate | test`: LightningCLI over any module and data module named by `class_path`; `fit-codec`.
 
 A config is YAML with `trainer`, `model` and `data`; `${…}` refers to other values, and flags override any value:
 
     unitok fit --config configs/toy/lm.yaml --trainer.max_steps 100
     unitok fit --config configs/toy/lm.yaml --print_config
     unitok fit --config configs/toy/lm.yaml --ckpt_path out/toy/checkpoints/last.ckpt      (goes on with a run)
+    unitok fit-codec --config codecs/dac_44khz --config codecs/tiny/dac
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ QUIET_WARNINGS = (
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one of the three.
+    """Run one of the four.
 
     Args:
-        argv: `fit`, `validate` or `test`, and its arguments.
+        argv: `fit`, `validate`, `test` or `fit-codec`, and its arguments.
 
     Returns:
         0 when done.
@@ -55,12 +56,17 @@ def run(argv: Sequence[str]) -> int:
     # Lightning sets its loggers up when it is imported, so it comes before they are quieted.
     from unitok.training.cli import UnitokCLI
 
-    stage, *rest = argv
+    command, *rest = argv
     with calm():
         try:
-            UnitokCLI(cast("Stage", stage), _find_configs(rest))
+            if command == "fit-codec":
+                from unitok.training.codec_cli import CodecCLI
+
+                CodecCLI("fit", _find_configs(rest))
+            else:
+                UnitokCLI(cast("Stage", command), _find_configs(rest))
         except ArgumentError as error:
-            raise UnitokError(f"{error} Run 'unitok {stage} --help' to see what there is.") from error
+            raise UnitokError(f"{error} Run 'unitok {command} --help' to see what there is.") from error
         except SystemExit as stop:
             return int(stop.code or 0)  # --help and --print_config end so
     return 0

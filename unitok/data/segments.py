@@ -37,7 +37,8 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
 
     With a stretch comes the text of its manifest row if the stretch holds the whole file. It is scaled to a random
     peak, so that the codec meets quiet and loud audio, and played at one of `speeds` as a tape would be, so that it
-    meets other pitches than those of the files. Files shorter than a stretch are padded with zeros.
+    meets other pitches than those of the files. Files shorter than a stretch are padded with zeros. Item 0 is stretch
+    `first` of the seed.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
         seed: int = 0,
         peak_range: tuple[float, float] = (0.1, 0.95),
         speeds: Sequence[float] = (1.0,),
+        first: int = 0,
     ):
         self.rows: list[dict[str, Any]] = []
         for manifest in [manifests] if isinstance(manifests, str | Path) else manifests:
@@ -58,13 +60,13 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
             self.rows += [row | {"audio": resolve_path(row["audio"], manifest)} for row in rows]
         self.weights = [float(row.get("seconds") or soundfile.info(row["audio"]).duration) for row in self.rows]
         self.size, self.seconds, self.sample_rate_hz, self.seed = size, seconds, sample_rate_hz, seed
-        self.peak_range, self.speeds = peak_range, speeds
+        self.peak_range, self.speeds, self.first = peak_range, speeds, first
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> tuple[Tensor, bytes]:
-        rng = random.Random(f"{self.seed}/{index}")
+        rng = random.Random(f"{self.seed}/{self.first + index}")
         row = rng.choices(self.rows, self.weights)[0]
         wav, whole = self._read(row["audio"], rng)
         wav = wav * (rng.uniform(*self.peak_range) / max(float(wav.abs().max()), 1e-3))

@@ -56,7 +56,7 @@ class CodecConfig:
     code_dim: int = 96
     """Width of the quantised vectors."""
     phases: Literal["integrated", "predicted"] = "integrated"
-    """From the magnitudes, or by the decoder, as in codecs of unitok before 0.2, which can be used but not trained."""
+    """From the magnitudes, or by the decoder, which learns them from losses on the waveform (as Vocos)."""
 
     def __post_init__(self) -> None:
         if self.window < self.hop:
@@ -116,10 +116,17 @@ def split_layers(n: int) -> tuple[int, int]:
 class CodecOutput:
     """Result of a training pass."""
 
-    spectrum: Tensor
-    """What the decoder says, `[B, frames, F]`: log-magnitudes, or complex where it predicts phases."""
+    decoded: Tensor
+    """What the decoder says: log-magnitudes `[B, frames, F]`, complex where it predicts phases; or audio `[B, N]`."""
     quantized: QuantizerOutput
-    """Codes, commitment loss and usage."""
+    """Codes, commitment loss and resets."""
+    is_audio: bool = False
+    """Is `decoded` audio?"""
+
+    @property
+    def log_magnitude(self) -> Tensor:
+        """Log-magnitudes `[B, frames, F]`, where the decoder says a spectrum."""
+        return self.decoded.abs().clamp_min(1e-5).log() if self.decoded.is_complex() else self.decoded
 
 
 class ConvNeXtBlock(nn.Module):
@@ -236,6 +243,19 @@ class NeuralCodec(nn.Module):
         quantized = self.quantizer(self.encoder(self.pad(wav)), n_codebooks)
         return CodecOutput(self.decoder(quantized.vectors), quantized)
 
+    def waveform(self, output: CodecOutput) -> Tensor:
+        """Return the audio `[B, T * frame_length]` of a training pass; gradients pass.
+
+        Where phases are integrated, to the magnitudes only: each frame's phases go on from those before, so gradients
+        through them grow without bound (2e-2 for these, 6e10 for those, after 2 s of speech).
+        """
+        decoded = output.decoded
+        if decoded.is_complex():
+            return self.decoder.synthesize(decoded)
+        with torch.autocast(decoded.device.type, enabled=False):
+            spectrum = integrate_phases(decoded.detach(), self.config.hop) * (decoded - decoded.detach()).exp()
+            return self.decoder.overlap_add(spectrum)
+
     def encode(self, wav: Tensor, n_codebooks: int | None = None) -> Tensor:
         """Turn `wav [B, N]` at the codec's rate into codes `[B, K, T]`, `T = ceil(N / frame_length)`."""
         return self.quantizer.encode(self.encoder(self.pad(wav)), n_codebooks)
@@ -247,3 +267,23 @@ class NeuralCodec(nn.Module):
     def decode_spectrum(self, codes: Tensor) -> Tensor:
         """Turn codes `[B, K', T]` into what `decoder.synthesize` takes; a frame depends on `context_frames` only."""
         return self.decoder(self.quantizer.decode(codes))
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the audio, in Hz."""
+        return self.config.sample_rate_hz
+
+    @property
+    def n_codebooks(self) -> int:
+        """Codebooks K."""
+        return self.config.n_codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes in one codebook."""
+        return self.config.codebook_size
+
+    @property
+    def code_dim(self) -> int:
+        """Width of the quantised vectors, D."""
+        return self.config.code_dim

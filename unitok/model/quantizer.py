@@ -27,6 +27,10 @@ class QuantizerOutput:
     """What codebook 0 alone gives, `[B, T, D]`; gradients pass straight through to the input."""
     commitment: Tensor
     """Mean squared distance between residuals and their codes, scalar."""
+    resets: Tensor
+    """Codes of each codebook that were hardly used and start anew from vectors of the batch, `[K]`, int64."""
+    codebook: Tensor | None = None
+    """The same distance, to move the codes: of codebooks that are trained by gradients (DAC); None: they follow."""
 
 
 class Codebook(nn.Module):
@@ -51,8 +55,12 @@ class Codebook(nn.Module):
         return (self.vectors.square().sum(-1) - 2 * x @ self.vectors.t()).argmin(-1)
 
     @torch.no_grad()
-    def update(self, x: Tensor, codes: Tensor) -> None:
-        """Move codes towards the rows assigned to them; replace codes that are hardly used by rows drawn from `x`."""
+    def update(self, x: Tensor, codes: Tensor) -> int:
+        """Move codes towards the rows assigned to them; replace codes that are hardly used by rows drawn from `x`.
+
+        Returns:
+            How many were replaced.
+        """
         counts = torch.bincount(codes, minlength=len(self.counts)).to(x.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
         if dist.is_available() and dist.is_initialized():
@@ -62,8 +70,10 @@ class Codebook(nn.Module):
         self.sums.lerp_(sums, 1 - self.decay)
         self.vectors.copy_(self.sums / self.counts.clamp_min(1e-5)[:, None])
         dead = self.counts < self.dead_fraction * self.counts.mean()
-        if dead.any():
+        n_dead = int(dead.sum())
+        if n_dead:
             self.place(dead, x)
+        return n_dead
 
     @torch.no_grad()
     def place(self, where: Tensor, x: Tensor) -> None:
@@ -87,9 +97,22 @@ class Codebook(nn.Module):
 class ResidualVectorQuantizer(nn.Module):
     """K codebooks in sequence."""
 
-    def __init__(self, dim: int, n_codebooks: int, codebook_size: int):
+    def __init__(
+        self, dim: int, n_codebooks: int, codebook_size: int, decay: float = 0.98, dead_fraction: float = 0.03
+    ):
+        """Make codebooks that wait for their first batch.
+
+        Args:
+            dim: D.
+            n_codebooks: K.
+            codebook_size: V.
+            decay: How slowly the codes follow the means of what is assigned to them.
+            dead_fraction: A code that is used less than this share of the mean use, by moving averages, starts anew.
+        """
         super().__init__()
-        self.codebooks: nn.ModuleList = nn.ModuleList(Codebook(codebook_size, dim) for _ in range(n_codebooks))
+        self.codebooks: nn.ModuleList = nn.ModuleList(
+            Codebook(codebook_size, dim, decay, dead_fraction) for _ in range(n_codebooks)
+        )
 
     def forward(self, x: Tensor, n_codebooks: int | None = None) -> QuantizerOutput:
         """Quantise `x [B, T, D]` with the first `n_codebooks` codebooks; in training mode, also move the codebooks."""
@@ -97,22 +120,23 @@ class ResidualVectorQuantizer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             flat = x.float().reshape(B * T, D)
             residual, total = flat, torch.zeros_like(flat)
-            codes, commitment = [], flat.new_zeros(())
+            codes, resets, commitment = [], [], flat.new_zeros(())
             for codebook in self._first(n_codebooks):
                 frozen = residual.detach()
                 if self.training and not codebook.ready:
                     codebook.initialise(frozen)
                 code = codebook.encode(frozen)
                 quantized = codebook.vectors[code]
-                if self.training:
-                    codebook.update(frozen, code)
+                resets.append(codebook.update(frozen, code) if self.training else 0)
                 commitment = commitment + (residual - quantized).square().mean()
                 total = total + quantized
                 residual = residual - quantized
                 codes.append(code.view(B, T))
             coarsest = self._first(1)[0].vectors[codes[0].flatten()]
             vectors, coarsest = ((flat + (x - flat).detach()).view(B, T, D) for x in (total, coarsest))
-        return QuantizerOutput(vectors, torch.stack(codes, dim=1), coarsest, commitment / len(codes))
+        return QuantizerOutput(
+            vectors, torch.stack(codes, dim=1), coarsest, commitment / len(codes), torch.tensor(resets)
+        )
 
     @torch.no_grad()
     def start_anew(self) -> None:

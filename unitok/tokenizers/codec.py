@@ -10,7 +10,7 @@ B batch, C channels, N samples, T codec frames, K codebooks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -195,6 +195,8 @@ class CodecTokenizer(ABC):
 
 
 PublishedSettings = DacSettings | EncodecSettings | SnacSettings
+TRAINING_ONLY = (".cluster_size", ".embed_avg", ".inited")
+"""Ends of the names of what EnCodec's codebooks need to go on learning, but not to code."""
 
 
 class PublishedCodec(CodecTokenizer):
@@ -229,9 +231,22 @@ class PublishedCodec(CodecTokenizer):
             write_state(self.model, folder / WEIGHTS_FILE)
         write_card(folder, {"kind": self.kind, **settings.to_card()})
 
+    def coding_fingerprint(self) -> str:
+        """Return the fingerprint of what decides the codes: sizes, encoder and codebooks, without the decoder."""
+        state = self.model.state_dict().items()
+        return self._fingerprint_of(
+            {k: v for k, v in state if not k.startswith("decoder.") and not k.endswith(TRAINING_ONLY)}
+        )
+
     def _fingerprint(self) -> str:
+        settings = self.settings
+        if settings.fingerprint and settings.coding and settings.coding == self.coding_fingerprint():
+            return settings.fingerprint  # another decoder for the codes of the codec that had it first
+        return self._fingerprint_of(self.model.state_dict())
+
+    def _fingerprint_of(self, state: Mapping[str, Tensor]) -> str:
         sizes = {"sample_rate_hz": self.sample_rate_hz, "channels": self.channels, **asdict(self.settings.model)}
-        return fingerprint(self.kind, {"version": self.settings.version, **sizes}, self.model.state_dict())
+        return fingerprint(self.kind, {"version": self.settings.version, **sizes}, state)
 
     @property
     def _chunk_frames(self) -> int:

@@ -64,6 +64,8 @@ class CodecSettings(Settings):
     """Codebooks in use."""
     chunk_seconds: float = 10.0
     """Longer audio is coded in pieces of this length; the codes do not depend on it."""
+    coding: str | None = None
+    """Only in a folder whose decoder alone was trained anew: what decides the codes, for which `fingerprint` holds."""
 
     @classmethod
     def read_codec(cls, reader: CardReader, releases: tuple[str, ...]) -> dict[str, Any]:
@@ -75,6 +77,7 @@ class CodecSettings(Settings):
             "release": reader.take("release", str, choices=releases),
             "seed": reader.take("seed", int, 0, minimum=0),
             "chunk_seconds": reader.take("chunk_seconds", float, 10.0, minimum=0.1),
+            "coding": reader.take("coding", str),
         }
         if values["weights"] == "official" and values["release"] is None:
             reader.problem("release", f"missing: 'weights: official' needs it. Allowed: {', '.join(releases)}.")

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 from jsonargparse import set_parsing_settings
@@ -20,7 +20,6 @@ from unitok.training.callbacks import ProgressLines, ResumePoint
 __all__ = ["Stage", "UnitokCLI"]
 
 Stage = Literal["fit", "validate", "test"]
-DEFAULT_ROOT = "out/fit"
 
 
 class UnitokCLI(LightningCLI):
@@ -29,6 +28,19 @@ class UnitokCLI(LightningCLI):
     Under `trainer.default_root_dir` (default `out/fit`) go `config.yaml`, TensorBoard's files and
     `checkpoints/last.ckpt`, which `--ckpt_path` takes up again.
     """
+
+    module: ClassVar[type[L.LightningModule]] = L.LightningModule
+    """What is trained: this class, or, where `any_class`, one derived from it."""
+    data: ClassVar[type[L.LightningDataModule]] = L.LightningDataModule
+    """Likewise of its data."""
+    any_class: ClassVar[bool] = True
+    """Does the config name the classes by `class_path`?"""
+    command: ClassVar[str] = ""
+    """What users call it, where that is not the stage."""
+    root: ClassVar[str] = "out/fit"
+    """Folder of a run, unless told otherwise."""
+    trainer_defaults: ClassVar[dict[str, Any]] = {}
+    """Settings of the trainer, unless told otherwise."""
 
     def __init__(self, stage: Stage, args: list[str], callbacks: Sequence[L.Callback] = ()):
         """Parse `args`, build everything, and run `stage`, with `callbacks` beside those of the config.
@@ -44,23 +56,28 @@ class UnitokCLI(LightningCLI):
         # Texts under dataclass fields become the help of their flags.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         super().__init__(
-            model_class=L.LightningModule,
-            datamodule_class=L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
+            model_class=self.module,
+            datamodule_class=self.data,
+            subclass_mode_model=self.any_class,
+            subclass_mode_data=self.any_class,
             args=args,
             run=False,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
-                "default_root_dir": DEFAULT_ROOT,
+                "default_root_dir": self.root,
                 "enable_model_summary": False,
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 20,
+                **self.trainer_defaults,
             },
             # `omegaconf+` resolves ${…} after flags are applied, so that an overridden value is overridden everywhere.
-            parser_kwargs={"prog": f"unitok {stage}", "parser_mode": "omegaconf+", "exit_on_error": False},
+            parser_kwargs={
+                "prog": f"unitok {self.command or stage}",
+                "parser_mode": "omegaconf+",
+                "exit_on_error": False,
+            },
         )
         getattr(self.trainer, stage)(self.model, datamodule=self.datamodule, ckpt_path=self.config.get("ckpt_path"))
 
@@ -79,11 +96,16 @@ class UnitokCLI(LightningCLI):
                 raise
             raise UnitokError(f"the config does not work: {_reason(error)}") from error
 
+    def default_callbacks(self, root: Path, given: Sequence[L.Callback]) -> list[L.Callback]:
+        """Return callbacks of a run in `root` beside those that are `given`."""
+        return []
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer, with logger, resumable checkpoint and progress display unless the config has its own."""
         given = self.config_init["trainer"]
-        root = Path(given["default_root_dir"] or DEFAULT_ROOT)
+        root = Path(given["default_root_dir"] or self.root)
         callbacks = [*(given["callbacks"] or []), *self._more_callbacks]
+        callbacks += self.default_callbacks(root, callbacks)
         if given["logger"] in (None, True) and not given["fast_dev_run"]:
             kwargs["logger"] = TensorBoardLogger(save_dir=root, name="", version="")
         if given["enable_progress_bar"] is not False:

@@ -1,22 +1,207 @@
-"""Losses of codec training: distances between spectra, and reading the text from codebook 0.
+"""Losses of codec training: distances between spectra and waveforms, and reading the text from codebook 0.
 
 B batch, N samples, T codec frames, F STFT bins, D code width, L bytes of text.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitok.model.codec import CodecConfig, ConvNeXtBlock
+from unitok.errors import UnitokError
+from unitok.model.codec import CodecConfig, CodecOutput, ConvNeXtBlock, NeuralCodec
+from unitok.tokenizers.trainable import TrainableCodec
 
-__all__ = ["SpectralDistances", "SpectralLoss", "TextReader"]
+__all__ = [
+    "LossWeights",
+    "ReconstructionLoss",
+    "SpectralDistances",
+    "SpectralLoss",
+    "SpectrumWeights",
+    "TextReader",
+    "WaveformDistances",
+    "WaveformLoss",
+    "WaveformWeights",
+]
 
 BLANK = 256
 """The label of CTC that is no byte."""
+MEL_WINDOWS, MEL_BANDS = (32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320)
+"""Of the multi-scale mel loss; DAC, section 3.5 and conf/final/44khz.yml."""
+STFT_WINDOWS = (2048, 1024, 512)
+"""Of the multi-resolution STFT loss; Parallel WaveGAN, section 3.2."""
+
+
+@dataclass(frozen=True)
+class SpectrumWeights:
+    """Weights of distances between what the decoder of `codec` predicts, an STFT's magnitudes, and those wanted."""
+
+    log: float = 0.3
+    """Between log-magnitudes."""
+    mel: float = 1.0
+    """Between levels of mel bands."""
+    peaks: float = 2.0
+    """Between square roots of magnitudes, where partials count most."""
+
+
+@dataclass(frozen=True)
+class WaveformWeights:
+    """Weights of distances between audio and what comes back."""
+
+    time: float = 0.1
+    """Mean difference of samples; EnCodec's weight."""
+    mel: float = 1.0
+    """Differences of log-mel spectra, summed over 7 windows from 32 to 2048 samples, as in DAC (there 15)."""
+    stft: float = 0.0
+    """Spectral convergence and difference of log-magnitudes, over 3 windows, as in Parallel WaveGAN."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of all losses but the adversary's."""
+
+    spectrum: SpectrumWeights | None = None
+    """For `codec` only; None: the defaults of each, or none where its phases are predicted."""
+    waveform: WaveformWeights | None = None
+    """None: the defaults of each, but for `codec` with phases from magnitudes none."""
+    commitment: float = 0.25
+    """Between latents and their codes; a mean over codebooks, DAC's a sum."""
+    codebook: float = 1.0
+    """The same, to move DAC's codes; other codebooks follow by themselves."""
+    text: float = 0.0
+    """Of a CTC loss that reads the text from codebook 0, in nats for each of its bytes: makes codebook 0 say what is
+    said and leave the voice to the others. Needs `text` in the manifest."""
+
+
+class ReconstructionLoss(nn.Module):
+    """The distances that have a weight, by name, and their weights."""
+
+    def __init__(self, codec: TrainableCodec, weights: LossWeights):
+        """Choose the losses that suit a codec.
+
+        Args:
+            codec: What is trained.
+            weights: Weights; `None` parts take the codec's defaults.
+
+        Raises:
+            ValueError: If spectra are to be compared of a codec that predicts audio.
+        """
+        super().__init__()
+        config = codec.config if isinstance(codec, NeuralCodec) else None
+        by_spectrum = config is not None and config.phases == "integrated"
+        if config is None and weights.spectrum is not None:
+            raise ValueError("losses.spectrum is for 'codec', whose decoder predicts spectra. Use losses.waveform.")
+        none = WaveformWeights(time=0.0, mel=0.0, stft=0.0)
+        spectrum = weights.spectrum or (SpectrumWeights() if by_spectrum else SpectrumWeights(0.0, 0.0, 0.0))
+        waveform = weights.waveform or (none if by_spectrum else WaveformWeights())
+        if not by_spectrum and not any(vars(waveform).values()):
+            raise ValueError(
+                "losses.waveform has no weight above 0, and nothing else tells this codec what to sound like. "
+                "Set losses.waveform.mel."
+            )
+        self.weights: dict[str, float] = {f"spectrum.{name}": weight for name, weight in vars(spectrum).items()}
+        self.weights |= vars(waveform) | {"commitment": weights.commitment, "codebook": weights.codebook}
+        self.spectral = SpectralLoss(config) if config is not None and any(vars(spectrum).values()) else None
+        self.waveform = WaveformLoss(codec.sample_rate_hz)
+
+    @property
+    def needs_waveform(self) -> bool:
+        """Has a loss on the waveform a weight?"""
+        return any(self.weights[name] for name in WaveformDistances._fields)
+
+    def forward(self, output: CodecOutput, wanted: Tensor, got: Tensor | None) -> dict[str, Tensor]:
+        """Return the distances by name.
+
+        Args:
+            output: A pass of the codec.
+            wanted: The audio, padded, `[B, N]`.
+            got: What comes back, `[B, N]`; None: only spectra are compared.
+        """
+        losses: dict[str, Tensor] = {}
+        if self.spectral is not None:
+            distances = self.spectral(output.log_magnitude, wanted)._asdict()
+            losses |= {f"spectrum.{name}": value for name, value in distances.items()}
+        if got is not None:
+            losses |= self.waveform(got, wanted)._asdict()
+        losses["commitment"] = output.quantized.commitment
+        if output.quantized.codebook is not None:
+            losses["codebook"] = output.quantized.codebook
+        return losses
+
+
+class WaveformDistances(NamedTuple):
+    """How far audio is from the one wanted; 0 where they are the same."""
+
+    time: Tensor
+    """Mean difference of samples."""
+    mel: Tensor
+    """Mean difference of decimal logarithms of mel bands, summed over windows."""
+    stft: Tensor
+    """Spectral convergence plus mean difference of log-magnitudes in nats, averaged over windows."""
+
+
+class WaveformLoss(nn.Module):
+    """Distances between waveforms.
+
+    Sources: EnCodec (arXiv:2210.13438), section 3.4, for `time`; DAC (arXiv:2306.06546), section 3.5, for `mel`;
+    Parallel WaveGAN (arXiv:1910.11480), section 2.2, for `stft`.
+    """
+
+    def __init__(self, sample_rate_hz: int, floor: float = 1e-5):
+        """Set up.
+
+        Args:
+            sample_rate_hz: Rate of the audio.
+            floor: Magnitude below which nothing is compared.
+        """
+        super().__init__()
+        from torchaudio.functional import melscale_fbanks
+
+        self.sample_rate_hz, self.floor = sample_rate_hz, floor
+        for window, bands in zip(MEL_WINDOWS, MEL_BANDS, strict=True):
+            scale = {"norm": "slaney", "mel_scale": "slaney"}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # narrow bands between two bins are empty, as in DAC
+                bank = melscale_fbanks(window // 2 + 1, 0.0, sample_rate_hz / 2, bands, sample_rate_hz, **scale)
+            self.register_buffer(f"bank_{window}", bank, persistent=False)
+
+    def forward(self, got: Tensor, wanted: Tensor) -> WaveformDistances:
+        """Compare `got [B, N]` with `wanted [B, N]`.
+
+        Raises:
+            UnitokError: If they are shorter than the longest window.
+        """
+        longest = max(MEL_WINDOWS)
+        if wanted.shape[-1] < longest:
+            raise UnitokError(
+                f"stretches have {wanted.shape[-1]} samples, the losses need {longest}. Set data.seconds to "
+                f"{math.ceil(100 * longest / self.sample_rate_hz) / 100:g} or more."
+            )
+        with torch.autocast(got.device.type, enabled=False):
+            got, wanted = got.float(), wanted.float()
+            pairs = {w: (self._stft(got, w), self._stft(wanted, w)) for w in MEL_WINDOWS}
+            mel = [(self._mel(g, w) - self._mel(t, w)).abs().mean() for w, (g, t) in pairs.items()]
+            stft = [self._distance(*pairs[w]) for w in STFT_WINDOWS]
+            return WaveformDistances((got - wanted).abs().mean(), torch.stack(mel).sum(), torch.stack(stft).mean())
+
+    def _stft(self, wav: Tensor, window: int) -> Tensor:
+        """Return magnitudes `[B, frames, F]`, a quarter of a window apart."""
+        hann = torch.hann_window(window, device=wav.device)
+        spectrum = torch.stft(wav, window, window // 4, window=hann, return_complex=True)
+        return spectrum.abs().transpose(1, 2)
+
+    def _mel(self, magnitude: Tensor, window: int) -> Tensor:
+        return (magnitude @ self.get_buffer(f"bank_{window}")).clamp_min(self.floor).log10()
+
+    def _distance(self, got: Tensor, wanted: Tensor) -> Tensor:
+        convergence = (got - wanted).norm(dim=(1, 2)) / wanted.norm(dim=(1, 2)).clamp_min(self.floor)
+        return convergence.mean() + (got.clamp_min(self.floor).log() - wanted.clamp_min(self.floor).log()).abs().mean()
 
 
 class SpectralDistances(NamedTuple):

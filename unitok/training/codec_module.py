@@ -1,16 +1,17 @@
-"""Train a `NeuralCodec` with Lightning: spectral losses, and if wanted EnCodec's multi-scale STFT discriminators.
+"""Train a codec with Lightning: our own, an EnCodec or a DAC, with an adversary if wanted; exported as a tokenizer.
 
-B batch, N samples, T codec frames.
-Sources: EnCodec (arXiv:2210.13438) for discriminators and feature matching, SoundStream (arXiv:2107.03312) for training
-with fewer codebooks now and then; a first codebook that tells what is said, as in SpeechTokenizer (arXiv:2308.16692),
-Mimi (arXiv:2410.00037) and, from transcripts, CosyVoice (arXiv:2407.05407).
+B batch, N samples, K codebooks.
+Sources: EnCodec (arXiv:2210.13438) and DAC (arXiv:2306.06546) for the losses; SoundStream (arXiv:2107.03312) for
+training with fewer codebooks now and then; a first codebook that tells what is said, as in SpeechTokenizer
+(arXiv:2308.16692), Mimi (arXiv:2410.00037) and, from transcripts, CosyVoice (arXiv:2407.05407).
 """
 
 from __future__ import annotations
 
-import copy
-import math
+import os
 import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,124 +21,159 @@ from torch import Tensor, nn
 
 from unitok.data.segments import SegmentBatch
 from unitok.errors import UnitokError
-from unitok.model.codec import CodecConfig, NeuralCodec
-from unitok.model.quantizer import QuantizerOutput
-from unitok.training.codec_losses import SpectralDistances, SpectralLoss, TextReader
+from unitok.model.codec import CodecConfig, CodecOutput
+from unitok.model.quantizer import ResidualVectorQuantizer
+from unitok.tokenizers.trainable import DacSizes, EncodecSizes, begin_codec, continue_codec, to_tokenizer
+from unitok.training.adversary import Adversary, AdversaryConfig
+from unitok.training.balancer import Balancer
+from unitok.training.budget import last_step
+from unitok.training.codebook_usage import CodebookUsage
+from unitok.training.codec_losses import LossWeights, ReconstructionLoss, TextReader
+from unitok.training.optimizers import OptimizerConfig, build_optimizer
+from unitok.training.schedules import ScheduleConfig, schedule_factor
 
 __all__ = ["CodecModule"]
 
+DEFAULT_LOSSES = LossWeights()
+DEFAULT_OPTIMIZER = OptimizerConfig(lr=1e-3, betas=(0.8, 0.99), weight_decay=0.01)
+DEFAULT_SCHEDULE = ScheduleConfig(warmup_steps=200, final_fraction=0.02)
+BALANCED = ("time", "mel", "stft", "adversarial", "features")
+"""Losses of the waveform, between which EnCodec's balancer can hold the balance."""
+
 
 class CodecModule(L.LightningModule):
-    """Generator and, if `adversarial_weight > 0`, discriminator steps; exported as a tokenizer folder."""
+    """Generator and, with an adversary, discriminator steps. Steps are those of the generator."""
 
     def __init__(
         self,
-        codec: CodecConfig,
-        lr: float = 1e-3,
-        warmup_steps: int = 200,
-        final_lr_fraction: float = 0.02,
-        log_weight: float = 0.3,
-        mel_weight: float = 1.0,
-        peak_weight: float = 2.0,
-        commitment_weight: float = 0.25,
-        codebook_dropout: float = 0.1,
-        adversarial_weight: float = 0.0,
-        feature_weight: float = 2.0,
-        adversarial_start: int = 0,
-        text_weight: float = 0.0,
-        freeze_codes: bool = False,
-        init_from: Path | None = None,
+        codec: CodecConfig | None = None,
+        encodec: EncodecSizes | None = None,
+        dac: DacSizes | None = None,
+        init_from: str | None = None,
         name: str = "codec",
+        freeze_codes: bool = False,
+        losses: LossWeights = DEFAULT_LOSSES,
+        adversary: AdversaryConfig | None = None,
+        balance: bool = False,
+        optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
+        schedule: ScheduleConfig = DEFAULT_SCHEDULE,
+        clip_norm: float | None = 1.0,
+        codebook_dropout: float = 0.1,
+        codebook_decay: float | None = None,
     ):
         """Set training up.
 
         Args:
-            codec: Sizes of the codec; ignored where `init_from` is given.
-            lr: Peak learning rate.
-            warmup_steps: Steps of linear warm-up.
-            final_lr_fraction: Learning rate at the last step, relative to the peak (cosine in between).
-            log_weight: Weight of the distance between log-magnitudes.
-            mel_weight: Weight of the distance between levels of mel bands.
-            peak_weight: Weight of the distance between square roots of magnitudes, where partials count most.
-            commitment_weight: Weight of the distance between latents and their codes.
-            codebook_dropout: Share of batches trained with fewer codebooks than all, so that few codebooks work too.
-            adversarial_weight: Weight of the generator's adversarial loss; 0 trains without discriminators.
-            feature_weight: Weight of feature matching, relative to the adversarial loss.
-            adversarial_start: Step at which the discriminators begin.
-            text_weight: Weight of a CTC loss that reads the text from codebook 0, in nats for each of its bytes: makes
-                codebook 0 say what is said and leave the voice to the others. Needs `text` in the manifest.
-            freeze_codes: Train the decoder only: encoder and codebooks, hence codes of prepared data, stay as they are.
-            init_from: Tokenizer folder to start from.
+            codec: Train unitok's own codec (spectra in, spectra out, inverse STFT) of these sizes.
+            encodec: Train an EnCodec of these sizes instead.
+            dac: Train a DAC of these sizes instead.
+            init_from: Go on from a tokenizer of one of these kinds, a folder or the name of a card (`encodec_24khz`);
+                sizes given above are then ignored.
             name: Name of the exported tokenizer.
+            freeze_codes: Train the decoder only: encoder and codebooks, hence codes of prepared data, stay as they are.
+            losses: Weights of the losses.
+            adversary: Discriminators to train against; None: none.
+            balance: Weights of losses on the waveform are shares of the gradient (EnCodec's balancer), not factors.
+            optimizer: How weights are updated, of discriminators too.
+            schedule: How the learning rate goes.
+            clip_norm: Largest norm of a gradient; larger ones are scaled down to it. None: as they are.
+            codebook_dropout: Share of batches trained with fewer codebooks than all, so that few codebooks work too.
+            codebook_decay: How slowly codebooks follow the data, and how soon unused codes start anew; None: 0.98 for
+                codec, 0.99 for encodec (its paper's). Those of dac follow gradients.
+
+        Raises:
+            UnitokError: If it is not said what to train, or the parts do not go together.
         """
         super().__init__()
-        self.save_hyperparameters(ignore=["codec"])
         self.automatic_optimization = False
-        self.codec = NeuralCodec(codec) if init_from is None else _load(init_from)
-        if self.codec.config.phases != "integrated":
-            raise UnitokError(
-                f"{init_from}: phases is '{self.codec.config.phases}', trained are codecs with 'integrated' phases. "
-                "Use that codec as it is, or train a new one."
-            )
-        self.spectral_loss = SpectralLoss(self.codec.config)
-        self.discriminators: nn.Module | None = None
-        if adversarial_weight > 0:
-            from encodec.msstftd import MultiScaleSTFTDiscriminator
-
-            self.discriminators = MultiScaleSTFTDiscriminator(filters=32)
-        self.reader = TextReader(self.codec.config.code_dim) if text_weight > 0 else None
+        if optimizer.name != "adamw":
+            raise UnitokError(f"model.optimizer.name is '{optimizer.name}', codecs are trained with: adamw.")
+        self.tokenizer_name, self.freeze_codes, self.clip_norm = name, freeze_codes, clip_norm
+        self.codebook_dropout = codebook_dropout
+        self.optimizer_config, self.schedule_config = optimizer, schedule
+        self.codec = continue_codec(init_from) if init_from else begin_codec(_only(codec, encodec, dac), name)
+        if codebook_decay is not None:
+            _set_decay(self.codec.quantizer, codebook_decay)
+        self.distances = ReconstructionLoss(self.codec, losses)
+        self.weights = {**self.distances.weights, "text": losses.text}
+        self.adversary = Adversary(adversary, self.codec.sample_rate_hz) if adversary else None
+        if adversary:
+            self.weights |= {"adversarial": adversary.weight, "features": adversary.feature_weight}
+        balanced = {name: self.weights[name] for name in BALANCED if self.weights.get(name)}
+        if balance and not balanced:
+            raise UnitokError("model.balance: there is no loss on the waveform to balance. Set losses.waveform.mel.")
+        self.balancer = Balancer(balanced) if balance else None
+        self.reader = TextReader(self.codec.code_dim) if losses.text > 0 else None
         if freeze_codes:
+            if not init_from:
+                raise UnitokError(
+                    "model.freeze_codes needs init_from: the codes of an untrained codec are worth nothing."
+                )
             self.codec.encoder.requires_grad_(False)
+            self.codec.quantizer.requires_grad_(False)
+        shape = (self.codec.n_codebooks, self.codec.codebook_size)
+        self._train_usage, self._val_usage = CodebookUsage(*shape), CodebookUsage(*shape)
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._end: Callable[[int], float] = lambda step: 1.0
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the codec's audio, which its data has to have."""
+        return self.codec.sample_rate_hz
 
     def on_train_epoch_start(self) -> None:
         """Keep frozen codebooks from following the data."""
-        if self.hparams["freeze_codes"]:
+        if self.freeze_codes:
             self.codec.encoder.eval()
             self.codec.quantizer.eval()
 
     def training_step(self, batch: SegmentBatch, batch_idx: int) -> None:
         """Do one generator step and, once they have begun, one discriminator step."""
-        h, wav = self.hparams, batch.wav
+        draw = self._seed_step()
         optimizers = self.optimizers()
         generator, *discriminator = optimizers if isinstance(optimizers, list) else [optimizers]
-        output = self.codec(wav, self._n_codebooks())
-        distances = self.spectral_loss(output.spectrum, self.codec.pad(wav))
-        loss = h["log_weight"] * distances.log + h["mel_weight"] * distances.mel + h["peak_weight"] * distances.peaks
-        loss = loss + h["commitment_weight"] * output.quantized.commitment
-        adversarial = self.discriminators is not None and self.global_step >= h["adversarial_start"]
-        if adversarial:
-            fake = self.codec.decoder.synthesize(output.spectrum)[:, : wav.shape[-1]]
-            self._discriminator_step(discriminator[0], wav, fake.detach())
-            loss = loss + h["adversarial_weight"] * self._generator_loss(wav, fake)
-        if self.reader is not None:
-            reading = self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths)
-            loss = loss + h["text_weight"] * reading
-            self.log("train/text", reading, prog_bar=True)
-        self._update(generator, loss, nn.ModuleList(filter(None, [self.codec, self.reader])))
-        self._log("train", distances, output.quantized)
+        output = self.codec(batch.wav, self._n_codebooks(draw))
+        wanted = self.codec.pad(batch.wav)
+        adversary = self._present_adversary()
+        got = self.codec.waveform(output) if adversary or self.distances.needs_waveform else None
+        losses = self._losses(output, wanted, got, batch)
+        if adversary and got is not None:
+            if draw.random() < adversary.config.update_share:
+                self._discriminator_step(discriminator[0], adversary, wanted, got)
+            losses |= adversary.generator_losses(wanted, got)
+        self._update(generator, self._total(losses, got), nn.ModuleList(filter(None, [self.codec, self.reader])))
+        self._train_usage.add(output.quantized.codes, output.quantized.resets)
+        for name, loss in losses.items():
+            self.log(f"train/{name}", loss, prog_bar=bool(self.weights[name]))
         self.log("train/lr", generator.optimizer.param_groups[0]["lr"])
 
+    def on_train_batch_end(self, outputs: Any, batch: SegmentBatch, batch_idx: int) -> None:
+        """Say how the codebooks were used since the last time, when it is time."""
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._log_usage("train", self._train_usage)
+
     def validation_step(self, batch: SegmentBatch, batch_idx: int) -> None:
-        """Measure the reconstruction, how much of each codebook is used, and how well codebook 0 can be read."""
+        """Measure the reconstruction, and how well codebook 0 can be read."""
         output = self.codec(batch.wav)
-        distances = self.spectral_loss(output.spectrum, self.codec.pad(batch.wav))
-        if self.reader is not None:
-            self.log("val/text", self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths))
-        self._log("val", distances, output.quantized)
-        size = self.codec.config.codebook_size
-        for k in (0, self.codec.config.n_codebooks - 1):
-            used = output.quantized.codes[:, k].unique().numel() / min(size, output.quantized.codes[:, k].numel())
-            self.log(f"val/usage.{k}", used)
+        wanted = self.codec.pad(batch.wav)
+        losses = self._losses(output, wanted, self.codec.waveform(output), batch)
+        losses["loss"] = self._weighted(losses)
+        self._val_usage.add(output.quantized.codes)
+        self.log_dict({f"val/{name}": loss for name, loss in losses.items()}, prog_bar=True, batch_size=len(batch.wav))
+
+    def on_validation_epoch_end(self) -> None:
+        """Say how the codebooks were used."""
+        self._log_usage("val", self._val_usage)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW for the generator and, if there are any, for the discriminators."""
-        parts = filter(None, [self.codec, self.reader])
-        trained = [p for part in parts for p in part.parameters() if p.requires_grad]
-        optimizers = [torch.optim.AdamW(trained, lr=self.hparams["lr"], betas=(0.8, 0.99), weight_decay=0.01)]
-        if self.discriminators is not None:
-            optimizers.append(
-                torch.optim.AdamW(self.discriminators.parameters(), lr=self.hparams["lr"] / 3, betas=(0.8, 0.99))
-            )
+        fixed = self.schedule_config.total_steps
+        self._end = (lambda step: fixed) if fixed is not None else last_step(self.trainer)
+        config = self.optimizer_config
+        optimizers = [build_optimizer(nn.ModuleList(filter(None, [self.codec, self.reader])), config)]
+        if self.adversary is not None:
+            lr = self.adversary.config.lr or config.lr
+            optimizers.append(build_optimizer(self.adversary, replace(config, lr=lr)))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["initial_lr"] = group["lr"]
         return optimizers
@@ -145,66 +181,85 @@ class CodecModule(L.LightningModule):
     def export(self, folder: str | Path) -> None:
         """Write the codec as a tokenizer folder that `unitok.tokenizers.load_audio_tokenizer` reads."""
         from unitok.tokenizers import save_tokenizer
-        from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
 
-        # A copy: a tokenizer puts its network into evaluation mode, and training goes on with this one.
-        save_tokenizer(UnitokCodecTokenizer(copy.deepcopy(self.codec), name=self.hparams["name"]), folder)
+        save_tokenizer(to_tokenizer(self.codec, self.tokenizer_name, same_codes=self.freeze_codes), folder)
 
-    def _log(self, stage: str, distances: SpectralDistances, quantized: QuantizerOutput) -> None:
-        measured = {**distances._asdict(), "commitment": quantized.commitment}
-        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, prog_bar=True)
+    def _losses(
+        self, output: CodecOutput, wanted: Tensor, got: Tensor | None, batch: SegmentBatch
+    ) -> dict[str, Tensor]:
+        losses = self.distances(output, wanted, got)
+        if self.reader is not None:
+            losses["text"] = self.reader.loss(output.quantized.coarsest, batch.text, batch.text_lengths)
+        return losses
 
-    def _n_codebooks(self) -> int | None:
-        draw = random.Random(self.global_step)  # the same on every device, or their codebook updates would not match
-        if self.hparams["freeze_codes"] or draw.random() >= self.hparams["codebook_dropout"]:
-            return None
-        return draw.randint(1, self.codec.config.n_codebooks)
+    def _present_adversary(self) -> Adversary | None:
+        adversary = self.adversary
+        return adversary if adversary is not None and self.global_step >= adversary.config.start_step else None
 
-    def _lr_scale(self) -> float:
-        h, total = self.hparams, self.trainer.estimated_stepping_batches / len(self.trainer.optimizers)
-        step = self.global_step / len(self.trainer.optimizers)
-        if step < h["warmup_steps"]:
-            return (step + 1) / h["warmup_steps"]
-        progress = min(1.0, (step - h["warmup_steps"]) / max(1, total - h["warmup_steps"]))
-        return h["final_lr_fraction"] + (1 - h["final_lr_fraction"]) * 0.5 * (1 + math.cos(math.pi * progress))
+    def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([self.weights[name] * loss for name, loss in losses.items() if self.weights[name]]).sum()
 
-    def _update(self, optimizer: Any, loss: Tensor, module: nn.Module) -> None:
-        for group in optimizer.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self._lr_scale()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
+    def _total(self, losses: Mapping[str, Tensor], got: Tensor | None) -> Tensor:
+        """Return what the generator descends."""
+        if self.balancer is None or got is None:
+            return self._weighted(losses)
+        balanced = {name: loss for name, loss in losses.items() if name in self.balancer.weights}
+        others = {name: loss for name, loss in losses.items() if name not in balanced}
+        return self._weighted(others) + self.balancer(balanced, got)
 
-    def _discriminator_step(self, optimizer: Any, real: Tensor, fake: Tensor) -> None:
-        assert self.discriminators is not None
-        real_logits, _ = self.discriminators(real[:, None])
-        fake_logits, _ = self.discriminators(fake[:, None])
-        pairs = list(zip(real_logits, fake_logits, strict=True))
-        loss = sum((torch.relu(1 - r).mean() + torch.relu(1 + f).mean() for r, f in pairs), real.new_zeros(())) / len(
-            pairs
-        )
-        self._update(optimizer, loss, self.discriminators)
+    def _discriminator_step(self, optimizer: Any, adversary: Adversary, real: Tensor, fake: Tensor) -> None:
+        loss = adversary.discriminator_loss(real, fake)
+        # Lightning would count this as a step of its own: steps, schedules and max_steps would go twice as fast.
+        optimizer._on_before_step = optimizer._on_after_step = lambda: None
+        self._update(optimizer, loss, adversary)
         self.log("train/discriminator", loss, prog_bar=True)
 
-    def _generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        assert self.discriminators is not None
-        with torch.no_grad():
-            _, real_features = self.discriminators(real[:, None])
-        logits, features = self.discriminators(fake[:, None])
-        adversarial = sum((torch.relu(1 - x).mean() for x in logits), real.new_zeros(())) / len(logits)
-        distances = [
-            (r - f).abs().mean() / r.abs().mean().clamp_min(1e-5)
-            for rs, fs in zip(real_features, features, strict=True)
-            for r, f in zip(rs, fs, strict=True)
-        ]
-        matching = torch.stack(distances).mean()
-        self.log_dict({"train/adversarial": adversarial, "train/matching": matching})
-        return adversarial + self.hparams["feature_weight"] * matching
+    def _update(self, optimizer: Any, loss: Tensor, module: nn.Module) -> None:
+        factor = schedule_factor(self.global_step, self.schedule_config, self._end(self.global_step))
+        for group in optimizer.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), self.clip_norm)
+        optimizer.step()
+
+    def _log_usage(self, stage: str, usage: CodebookUsage) -> None:
+        books, resets = usage.take(lambda counts: self.trainer.strategy.reduce(counts, reduce_op="sum"))
+        for k, book in enumerate(books):
+            if book is not None:
+                self.log_dict({f"{stage}/perplexity.{k}": book.perplexity, f"{stage}/used.{k}": book.used})
+        if stage == "train":
+            self.log("train/resets", float(resets))
+
+    def _n_codebooks(self, draw: random.Random) -> int | None:
+        share, n = draw.random(), draw.randint(1, self.codec.n_codebooks)
+        return None if self.freeze_codes or share >= self.codebook_dropout else n
+
+    def _seed_step(self) -> random.Random:
+        """Seed what is random in this step by its number, for resumed runs; the same on every device."""
+        seed = (self._seed * 1_000_003 + self.trainer.fit_loop.epoch_loop.batch_progress.total.ready) % 2**63
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        return random.Random(seed)
 
 
-def _load(folder: Path) -> NeuralCodec:
-    from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
+def _set_decay(quantizer: nn.Module, decay: float) -> None:
+    if not isinstance(quantizer, ResidualVectorQuantizer):
+        raise UnitokError("model.codebook_decay: codebooks of dac follow gradients and have none. Leave it out.")
+    if not 0.0 < decay < 1.0:
+        raise UnitokError(f"model.codebook_decay is {decay}, allowed: between 0 and 1, such as 0.99.")
+    for codebook in quantizer.codebooks:
+        codebook.decay = decay  # type: ignore[assignment]
 
-    # Tokenizers are in evaluation mode, where codebooks do not follow the data.
-    return UnitokCodecTokenizer.load(folder).model.train()
+
+def _only(*sizes: CodecConfig | EncodecSizes | DacSizes | None) -> CodecConfig | EncodecSizes | DacSizes:
+    given = [one for one in sizes if one is not None]
+    if len(given) != 1:
+        what = "nothing" if not given else " and ".join(type(one).__name__ for one in given)
+        raise UnitokError(
+            f"model: {what} is given, allowed: one of codec, encodec, dac (with sizes; '{{}}' takes the defaults), or "
+            "init_from: a tokenizer to go on from."
+        )
+    return given[0]

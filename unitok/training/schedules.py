@@ -1,6 +1,6 @@
 r"""Learning-rate schedules by step, as a factor of the peak.
 
-    cosine    /‾‾\__      linear    /‾\__      wsd    /‾‾‾‾‾‾\_      constant    /‾‾‾‾‾‾      inverse_sqrt    /\-.__
+    cosine /‾‾\__   linear /‾\__   wsd /‾‾‾‾\_   exponential /\___   inverse_sqrt /\-.__   constant /‾‾‾‾
 
 WSD (warm-up, stable, decay): MiniCPM (arXiv:2404.06395), section 4. Inverse square root: Transformer
 (arXiv:1706.03762), section 5.3.
@@ -19,7 +19,7 @@ __all__ = ["ScheduleConfig", "schedule_factor"]
 class ScheduleConfig:
     """How the learning rate goes over the steps."""
 
-    name: Literal["cosine", "linear", "wsd", "constant", "inverse_sqrt"] = "cosine"
+    name: Literal["cosine", "linear", "wsd", "exponential", "inverse_sqrt", "constant"] = "cosine"
     """Shape after the warm-up."""
     warmup_steps: int = 100
     """Steps in which the rate rises linearly to its peak."""
@@ -41,6 +41,8 @@ class ScheduleConfig:
         for name in ("final_fraction", "decay_fraction"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"schedule: {name}={getattr(self, name)}, allowed: 0 to 1.")
+        if self.name == "exponential" and not self.final_fraction:
+            raise ValueError("schedule: final_fraction=0 is never reached by an exponential. Use 0.01, or linear.")
 
 
 def schedule_factor(step: int, config: ScheduleConfig, total_steps: float) -> float:
@@ -61,5 +63,7 @@ def schedule_factor(step: int, config: ScheduleConfig, total_steps: float) -> fl
     progress = min(1.0, max(0.0, (step - start) / max(1, total_steps - start)))
     if config.name == "constant":
         return 1.0
+    if config.name == "exponential":
+        return config.final_fraction**progress
     shape = 0.5 * (1 + math.cos(math.pi * progress)) if config.name == "cosine" else 1.0 - progress
     return config.final_fraction + (1 - config.final_fraction) * shape
