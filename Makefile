@@ -51,7 +51,7 @@ $(CORE): pyproject.toml constraints.txt
 	@echo "Installing unitok into $(VENV): a minute or two, mostly torch."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
-	$(BIN)/unitok doctor torchaudio --fix
+	$(BIN)/unitok doctor torchaudio kernels --fix
 	@touch $@
 
 $(DEV): $(CORE)

@@ -3,7 +3,7 @@
     mini/
       config.yaml          format, name, sizes of the model, hash of the vocabulary, fingerprints of the tokenizers
       vocabulary.json      what every id means
-      model.safetensors    the weights; float32, or bfloat16/float16 to save space
+      model.safetensors    the weights; float32, or bfloat16, float16 or int8 to save space
       tokenizers/text/     the text tokenizer
       tokenizers/audio/    the codec
       tokenizers/semantic/ the semantic tokenizer, where the model has one
@@ -52,7 +52,7 @@ TEXT, AUDIO, SEMANTIC = "tokenizers/text", "tokenizers/audio", "tokenizers/seman
 TASKS, FEATURES = "tasks", "features"
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
 REMEDY = "copy or export the checkpoint again"
-WEIGHT_TYPES = ("float32", "bfloat16", "float16")
+WEIGHT_TYPES = ("float32", "bfloat16", "float16", "int8")
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"
 
 
@@ -151,7 +151,8 @@ def save_checkpoint(
     Args:
         folder: Where to.
         checkpoint: The parts.
-        dtype: How weights are stored: `float32`, `bfloat16` or `float16`.
+        dtype: How weights are stored: `float32`, `bfloat16` or `float16`, which are float32 again when loaded; or
+            `int8`, of linear layers, which they stay (`unitok.model.compact`).
         readme: The model card (Markdown); default: one that states what is known from the parts.
 
     Returns:
@@ -177,7 +178,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint folder, or an adapter folder and the model it belongs to; weights become float32.
+    """Read a checkpoint folder, or an adapter folder and the model it belongs to; weights become float32, or stay int8.
 
     Args:
         name_or_path: A folder, or the name of a checkpoint that comes with unitok.
@@ -242,6 +243,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
         "unitok_version": __version__,
         "name": checkpoint.name,
         "model": checkpoint.lm.config.to_dict(),
+        **({"weights": "int8"} if dtype == "int8" else {}),
         "vocabulary": vocabulary.hash,
         "tokenizers": {
             part: {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint}
@@ -262,9 +264,16 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
 
 
 def _save_weights(folder: Path, lm: UnitokLM, dtype: str) -> None:
+    import copy
+
     import torch
     from safetensors.torch import save_file
 
+    from unitok.model.compact import compact
+
+    if dtype == "int8":
+        lm, dtype = copy.deepcopy(lm), "float32"
+        compact(lm, "int8")
     kept: dict[int, str] = {}
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in lm.state_dict().items():
@@ -282,6 +291,7 @@ def _save_weights(folder: Path, lm: UnitokLM, dtype: str) -> None:
 def _load_lm(folder: Path, config: Mapping[str, Any], vocabulary: Vocabulary) -> UnitokLM:
     from safetensors import SafetensorError, safe_open
 
+    from unitok.model.compact import compact
     from unitok.model.config import LMConfig
     from unitok.model.lm import UnitokLM
 
@@ -296,6 +306,7 @@ def _load_lm(folder: Path, config: Mapping[str, Any], vocabulary: Vocabulary) ->
         lm = UnitokLM(LMConfig.from_dict(config["model"]), vocabulary)
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder / CONFIG}: 'model' does not describe a model: {error}") from error
+    compact(lm, config.get("weights", "float32"))
     _load_weights(lm, weights, path)
     return lm
 

@@ -145,6 +145,19 @@ def _torchaudio(fix: bool) -> str:
     return version("torchaudio") + ("" if found.libraries else ", in pure Python")
 
 
+def _kernels(fix: bool) -> str:
+    """Compile the kernels, which takes some seconds the first time."""
+    from unitok.kernels import why_not
+
+    if reason := why_not():
+        raise Problem(
+            f"none: {reason}. Generation on the CPU is slower without.",
+            "install a C++ compiler, such as Debian's g++",
+            optional=True,
+        )
+    return "compiled for this processor"
+
+
 def _codecs(fix: bool) -> str:
     importlib.import_module("encodec")
     importlib.import_module("dac")
@@ -272,6 +285,7 @@ CHECKS: dict[str, Callable[[bool], str]] = {
     "python": _python,
     "torch": _torch,
     "torchaudio": _torchaudio,
+    "kernels": _kernels,
     "codecs": _codecs,
     "weights": _weights,
     "semantic": _semantic,

@@ -6,6 +6,7 @@ Which options there are depends on `--task` and `--model`, so both are looked up
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACEHOLDERS", "add_model_options", "add_task_options", "load_model", "progress", "values"]
 
+logger = logging.getLogger("unitok")
+
 PLACEHOLDERS = {"text": "TEXT", "label": "NAME", "audio": "FILE", "semantic": "FILE", "features": "TEXT|FILE"}
 DEFAULT_MODEL = "mini"
 
@@ -32,6 +35,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, metavar="NAME", help="'mini', or a checkpoint folder (default: mini)"
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, … (default: a GPU if there is one)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "int8"),
+        help="weights in memory: fewer bits are faster, int8 the fastest (default: as stored, float32 at most)",
+    )
     parser.add_argument("--lang", metavar="CODE", help="language of the result (default: the model's, if it has one)")
 
 
@@ -67,8 +75,13 @@ def values(args: argparse.Namespace, fields: Sequence[Field]) -> dict[str, Any]:
 def load_model(args: argparse.Namespace) -> Model:
     """Load the model that was asked for (this imports torch)."""
     from unitok.api import load
+    from unitok.kernels import attach, why_not
+    from unitok.model.compact import weight_type
 
-    return load(args.model, device=args.device)
+    model = load(args.model, device=args.device, dtype=args.dtype)
+    kernels = "native" if attach(model.lm) else f"PyTorch's ({why_not() or 'the model is of another kind'})"
+    logger.debug("%s: weights %s, kernels %s", model.name, weight_type(model.lm), kernels)
+    return model
 
 
 @contextmanager

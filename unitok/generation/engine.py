@@ -35,6 +35,7 @@ from unitok.generation.guidance import GuidanceStep, guide
 from unitok.generation.lengths import TargetLength
 from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
+from unitok.kernels import attach
 from unitok.markers import Markers, Row
 from unitok.model.lm import UnitokLM
 from unitok.model.refiner import masked_counts
@@ -174,6 +175,7 @@ class Engine:
         """
         if batch_size < 1:
             raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
+        attach(self.lm)
         rows = [_Row(request, self.markers, self.lm.pattern) for request in requests]
         drawn = [row for row in rows if row.sampling.beams == 1]
         for n_found, row in enumerate((row for row in rows if row.sampling.beams > 1), start=1):

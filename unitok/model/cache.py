@@ -21,6 +21,9 @@ class StaticCache:
     own position, and a row goes on where it ended, so that padding is overwritten before it could be seen.
     """
 
+    in_place = True
+    """New keys and values are written where there was room for them."""
+
     def __init__(
         self,
         n_layers: int,
@@ -90,6 +93,8 @@ class StaticCache:
 
 class GrowingCache(StaticCache):
     """Keys and values that gradients flow through: for training, where positions come one after the other."""
+
+    in_place = False
 
     def __init__(self, n_layers: int) -> None:
         self.keys, self.values = [], []

@@ -347,8 +347,9 @@ class UnitokLM(nn.Module):
 
     def _few_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the ids that slot 0 can hold, `[..., D]` -> `[..., len(slot0_ids)]`."""
-        weight = self.embedding.weight[self.slot0_ids] if self.head is None else self.head.weight
-        return F.linear(hidden, weight)
+        if self.head is not None:
+            return self.head(hidden)
+        return F.linear(hidden, self.embedding.weight[self.slot0_ids])
 
     def _hide_history(self, tokens: Tensor, frame_mask: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return tokens with some target frames empty, a share of each sequence's drawn from 0 to `history_dropout`."""

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unitok.kernels import FEW_POSITIONS
 from unitok.model.attention import Attention, make_norm
 from unitok.model.cache import StaticCache
 from unitok.model.config import TransformerConfig
 from unitok.model.rope import rope_angles
+
+if TYPE_CHECKING:
+    from unitok.kernels.stack import NativeStack
 
 __all__ = ["Block", "FeedForward", "Transformer", "initialize"]
 
@@ -81,6 +86,8 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.recompute_activations = False
         """In training, compute the insides of blocks again in the backward pass instead of keeping them."""
+        self.native: NativeStack | None = None
+        """Does a few positions with a cache in one native call (`unitok.kernels.attach`)."""
         initialize(self)
         for name, weight in self.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):  # added to the residual stream 2 n_layers times
@@ -99,7 +106,8 @@ class Transformer(nn.Module):
 
         Args:
             x: `[B, S, D]`.
-            attn_mask: Broadcasts to `[B, 1, S, keys]`, bool, True where a query sees a key.
+            attn_mask: Broadcasts to `[B, 1, S, keys]`, bool, True where a query sees a key. With a cache, a single
+                position of each row sees all before it.
             is_causal: Instead of a mask: each position sees itself and those before. With padding on the right that
                 is all it takes. Without either, all see all.
             cache: Keys and values of earlier calls, `advance`d to these positions; `keys` is then its used prefix.
@@ -110,6 +118,10 @@ class Transformer(nn.Module):
         """
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None]
+        B, S, _ = x.shape
+        few = B * S <= FEW_POSITIONS and (S == 1 or is_causal) and not torch.is_grad_enabled()
+        if few and self.native is not None and cache is not None and cache.in_place:
+            return self.native.run(x, cache, positions)
         rope = rope_angles(positions, self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
         x = self.dropout(x)
         recompute = self.recompute_activations and self.training and cache is None

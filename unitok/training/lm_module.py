@@ -21,6 +21,7 @@ from unitok.errors import CheckpointError, UnitokError, suggest
 from unitok.features import load_feature_encoder
 from unitok.model.adapter import Adapter
 from unitok.model.alignment import AlignmentPrior, attention_bias
+from unitok.model.compact import weight_type
 from unitok.model.config import LMConfig
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Block
@@ -388,6 +389,11 @@ def _continued(
     base: Checkpoint, tasks: list[str], langs: list[str], adapter: Adapter | None, semantic: str | None
 ) -> Checkpoint:
     """Return the parts of a checkpoint, grown by tasks, languages and semantic ids; what was there stays."""
+    if (stored := weight_type(base.lm)) != "float32":
+        raise UnitokError(
+            f"init_from: the weights of '{base.name}' are stored as {stored}, which is for generation. "
+            "Go on from a checkpoint with float weights."
+        )
     if semantic is not None and (base.semantic_tokenizer is not None or adapter is not None):
         why = "an adapter holds no tokenizers" if adapter else f"it has '{base.semantic_tokenizer.name}'"  # type: ignore[union-attr]
         raise UnitokError(f"model.init_args: semantic_tokenizer cannot be added to '{base.name}': {why}. Remove it.")

@@ -1,0 +1,157 @@
+"""Native kernels: what PyTorch gives, from the weights as they are, in every batch, and only where they fit."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from tiny_models import random_codes, tiny_lm, toy_builder
+from torch import nn
+
+from unitok.generation.engine import Engine, GenerationRequest
+from unitok.kernels import attach, build, linear, why_not
+from unitok.model.compact import WEIGHT_TYPES, CompactLinear, compact
+from unitok.model.config import RopeScaling, TransformerConfig
+from unitok.model.transformer import Transformer
+from unitok.tasks import Task
+
+needs_kernels = pytest.mark.skipif(bool(why_not()), reason=f"no native kernels: {why_not()}")
+
+# Widths that fill no register and no share of a thread.
+CONFIGS = {
+    "plain": TransformerConfig(n_layers=2, d_model=50, n_heads=5, d_ff=99),
+    "grouped": TransformerConfig(n_layers=2, d_model=48, n_heads=4, n_kv_heads=2, head_dim=14, d_ff=70),
+    "qwen": TransformerConfig(n_layers=2, d_model=40, n_heads=2, d_ff=64, qk_norm=True, qkv_bias=True),
+    "llama3": TransformerConfig(n_layers=1, d_model=32, n_heads=2, rope_scaling=RopeScaling(original_max_positions=16)),
+}
+
+
+def transformer(name: str, kind: str = "float32") -> Transformer:
+    torch.manual_seed(0)
+    made = Transformer(CONFIGS[name]).eval()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.copy_(torch.randn_like(weight) * (0.3 if weight.ndim == 2 else 1.0))
+    compact(made, kind)
+    return made
+
+
+def decode(model: Transformer, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return the states of rows that go on from different positions, `[B, S, D]`, one position at a time."""
+    cache = model.new_cache(len(x), 30)
+    states = []
+    for s in range(x.shape[1]):
+        at = positions[:, s : s + 1]
+        mask = cache.advance(at)
+        states.append(model(x[:, s : s + 1], attn_mask=mask, cache=cache, positions=at))
+    return torch.cat(states, dim=1)
+
+
+@needs_kernels
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_stack_gives_what_pytorch_gives(name, kind):
+    model = transformer(name, kind)
+    x = torch.randn(3, 6, model.config.d_model)
+    positions = torch.arange(6) + torch.tensor([[0], [5], [11]])
+    expected = decode(model, x, positions)
+    assert attach(model)
+    # Inputs of whole-number products are rounded to 16 bits.
+    torch.testing.assert_close(decode(model, x, positions), expected, rtol=0, atol=1e-5 if kind != "int8" else 2e-3)
+    one = decode(model, x[1:2], positions[1:2])
+    assert torch.equal(one[0], decode(model, x, positions)[1]), "a row depends on its neighbours"
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_two_positions_at_once_are_causal():
+    model = transformer("grouped")
+    x, positions = torch.randn(2, 2, 48), torch.arange(2).expand(2, -1)
+    cache = model.new_cache(2, 4)
+    cache.advance(positions)
+    expected = model(x, is_causal=True, cache=cache, positions=positions)
+    attach(model)
+    again = model.new_cache(2, 4)
+    again.advance(positions)
+    torch.testing.assert_close(model(x, is_causal=True, cache=again, positions=positions), expected, rtol=0, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
+def test_a_matrix_gives_what_pytorch_gives(kind):
+    torch.manual_seed(1)
+    layer = nn.Linear(37, 11)
+    made = layer if kind == "float32" else CompactLinear.of(layer, kind)
+    x = torch.randn(2, 3, 37)
+    weight = made.weight.float() * (made.scale[:, None] if kind == "int8" else 1)
+    y = linear(made.weight.detach(), getattr(made, "scale", None), made.bias.detach(), x)
+    torch.testing.assert_close(y, nn.functional.linear(x, weight, made.bias).detach(), rtol=0, atol=1e-4)
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_weights_that_changed_are_used_as_they_are_now():
+    model = transformer("plain")
+    x, positions = torch.randn(1, 2, 50), torch.arange(2)[None]
+    attach(model)
+    before = decode(model, x, positions)
+    model.blocks[0].feed_forward.up_proj.weight.mul_(2.0)  # in place, as an optimizer does
+    model.blocks[1].attention.q_proj.weight = nn.Parameter(model.blocks[1].attention.q_proj.weight * 2)  # elsewhere
+    attach(model)
+    after = decode(model, x, positions)
+    model.native = None
+    assert not torch.allclose(before, after, atol=1e-2)
+    torch.testing.assert_close(after, decode(model, x, positions), rtol=0, atol=1e-5)
+
+
+@needs_kernels
+def test_copies_begin_without_and_other_layers_stay_with_pytorch():
+    model = transformer("plain")
+    assert attach(model)
+    assert copy.deepcopy(model).native is None
+    assert pickle.loads(pickle.dumps(model)).native is None
+    model.blocks[0].attention.q_proj = nn.Sequential(nn.Linear(50, 50, bias=False))
+    assert not attach(model)
+    assert not attach(transformer("plain").double())
+
+
+@needs_kernels
+@pytest.mark.parametrize("sampling", [{"greedy": True}, {"temperature": 1.2, "top_k": 0}])
+def test_generation_gives_the_same_tokens(sampling, monkeypatch):
+    from unitok.tasks import Sampling
+
+    builder = toy_builder()
+    lm = tiny_lm(builder, 3)
+    tts = Task.load("tts")
+    prompts = [
+        builder.build(tts, {"text": text, "prompt": random_codes(4, seed)}, lang="en", targets=False)
+        for seed, text in enumerate(["abc", "a longer text", "x"])
+    ]
+    requests = [GenerationRequest(p, tts, Sampling(**sampling), seed=i, max_seconds=0.6) for i, p in enumerate(prompts)]
+    native = Engine(lm, builder.vocabulary).generate(requests)
+    assert lm.transformer.native is not None
+    assert lm.local.transformer.native is not None
+    monkeypatch.setattr("unitok.generation.engine.attach", lambda lm: None)
+    lm.transformer.native = lm.local.transformer.native = None
+    for one, other in zip(native, Engine(lm, builder.vocabulary).generate(requests), strict=True):
+        assert torch.equal(one.sequence.tokens, other.sequence.tokens)
+
+
+def test_without_a_compiler_there_are_none_and_it_says_why(monkeypatch):
+    monkeypatch.setattr(build, "library", build.library.__wrapped__)
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    assert build.library() is None
+    assert build.why_not() == "there is no C++ compiler (g++ or clang++)"
+    monkeypatch.setenv("UNITOK_KERNELS", "0")
+    assert build.why_not() == "UNITOK_KERNELS=0"
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("UNITOK_CACHE", str(tmp_path))
+    monkeypatch.delenv("UNITOK_KERNELS", raising=False)
+    with pytest.raises(OSError, match="false failed"):
+        build._compiled()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""Weights of fewer bits: rounded right, stored and loaded as such, nearly as good, not to be trained."""
+
+import pytest
+import torch
+from tiny_models import random_codes, tiny_lm, toy_builder
+from torch import nn
+from toy_checkpoint import toy_model, toy_parts
+
+import unitok
+from unitok.checkpoint import load_checkpoint, save_checkpoint
+from unitok.cli.main import main
+from unitok.errors import UnitokError
+from unitok.model.compact import CompactLinear, compact, weight_type
+from unitok.sequence import collate
+from unitok.tasks import Task
+from unitok.training.lm_module import LMModule
+
+
+def test_whole_numbers_are_the_nearest_of_each_row():
+    layer = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[127.0, -2.4, 0.6], [0.0, 0.5, -0.25]]))
+    made = CompactLinear.of(layer, "int8")
+    assert made.weight.tolist() == [[127, -2, 1], [0, 127, -64]]
+    assert made.scale.tolist() == pytest.approx([1.0, 0.5 / 127])
+    x = torch.randn(40, 3)
+    torch.testing.assert_close(made(x), x @ (made.weight * made.scale[:, None]).T)
+
+
+def test_many_positions_and_few_give_the_same():
+    torch.manual_seed(0)
+    made = CompactLinear.of(nn.Linear(24, 10), "int8")
+    x = torch.randn(40, 24)
+    few = torch.cat([made(part) for part in x.split(4)])
+    torch.testing.assert_close(few, made(x), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("bfloat16", 0.01), ("int8", 0.01)])
+def test_the_loss_hardly_changes(kind, bound):
+    builder = toy_builder()
+    batch = collate(
+        [builder.build(Task.load("asr"), {"audio": random_codes(9, i), "text": "abcdef"}) for i in range(4)]
+    )
+    lm = tiny_lm(builder, 3)
+    with torch.inference_mode():
+        before = lm.loss(batch, seed=0).loss
+        compact(lm, kind)
+        after = lm.loss(batch, seed=0).loss
+    assert weight_type(lm) == kind
+    assert 0 < abs(float(after / before) - 1) < bound
+
+
+def test_a_stored_model_is_small_and_the_same_when_loaded(tmp_path):
+    parts = toy_parts()
+    folders = {kind: save_checkpoint(tmp_path / kind, parts, dtype=kind) for kind in ("float32", "int8")}
+    assert weight_type(parts.lm) == "float32", "saving changes nothing"
+    loaded = load_checkpoint(folders["int8"])
+    assert weight_type(loaded.lm) == "int8"
+    expected = unitok.load(folders["float32"], dtype="int8")
+    made = unitok.load(folders["int8"])
+    request = {"text": "hello", "max_seconds": 0.6, "seed": 3}
+    assert torch.equal(made.generate("tts", **request).samples, expected.generate("tts", **request).samples)
+    save_checkpoint(tmp_path / "again", loaded, dtype="int8")
+    for name, weight in load_checkpoint(tmp_path / "again").lm.state_dict().items():
+        assert torch.equal(weight, loaded.lm.state_dict()[name])
+
+
+def test_what_cannot_be_is_said(tmp_path):
+    model = toy_model()
+    with pytest.raises(UnitokError, match=r"weights of type 'int4', allowed: float32, bfloat16, int8. Did you mean"):
+        model.quantize("int4")
+    model.quantize("int8")
+    model.quantize("int8")
+    with pytest.raises(UnitokError, match="the weights are int8 already: load the model with float32 weights"):
+        model.quantize("bfloat16")
+    folder = save_checkpoint(tmp_path / "m", toy_parts(), dtype="int8")
+    with pytest.raises(UnitokError, match="stored as int8, which is for generation"):
+        LMModule(init_from=str(folder))
+
+
+def test_the_command_line_takes_the_type(tmp_path, capsys):
+    folder, small = str(save_checkpoint(tmp_path / "m", toy_parts())), str(tmp_path / "small")
+    assert main(["export", "--model", folder, "--dtype", "int8", "--out", small]) == 0
+    wavs = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
+    common = ["--task", "tts", "--text", "abc", "--max-seconds", "0.4", "--out"]
+    assert main(["generate", "--verbose", "--model", folder, "--dtype", "int8", *common, wavs[0]]) == 0
+    assert "weights int8, kernels " in capsys.readouterr().err
+    assert main(["generate", "--model", small, *common, wavs[1]]) == 0
+    with open(wavs[0], "rb") as one, open(wavs[1], "rb") as other:
+        assert one.read() == other.read()
+    assert main(["generate", "--model", small, "--dtype", "bfloat16", *common, wavs[1]]) == 2
+    assert "the weights are int8 already" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""What the machine can do, and whether it is ours alone while something is timed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Timing", "bandwidth_gb_per_s", "interleaved"]
+
+FOREIGN_CORES = 0.08
+"""A repeat is thrown away if other processes used more than so many cores meanwhile."""
+IDLE_WAIT_S = 60.0
+PROBE_BYTES = 1 << 28
+
+logger = logging.getLogger("unitok")
+
+
+class Timing(NamedTuple):
+    """Repeats of one thing."""
+
+    seconds: float
+    """Median of the clean repeats; of all, where none was clean."""
+    n_clean: int
+    """Repeats during which the machine was ours alone."""
+    n_all: int
+    """Repeats."""
+
+
+def bandwidth_gb_per_s() -> float:
+    """Return how fast memory is read, in GB/s: the best of a few sums over more than any cache holds."""
+    values = torch.ones(PROBE_BYTES // 4)
+    best = min(_seconds(lambda: values.sum()) for _ in range(5))
+    return PROBE_BYTES / best / 1e9
+
+
+def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+    """Time several things in turn, so that what the machine does meanwhile befalls them alike.
+
+    Args:
+        runs: What to time, by name; each is run once before, untimed.
+        repeats: How often.
+    """
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(repeats):
+        for name, run in runs.items():
+            _wait_until_idle()
+            before = _used()
+            seconds = _seconds(run)
+            all_cores, own = (after - start for after, start in zip(_used(), before, strict=True))
+            taken[name].append((seconds, max(0.0, all_cores - own) / seconds))
+    return {name: _timing(repeats) for name, repeats in taken.items()}
+
+
+def _timing(repeats: list[tuple[float, float]]) -> Timing:
+    clean = [seconds for seconds, foreign in repeats if foreign <= FOREIGN_CORES]
+    return Timing(median(clean or [seconds for seconds, _ in repeats]), len(clean), len(repeats))
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def _wait_until_idle() -> None:
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < IDLE_WAIT_S:
+        before, start = _used(), time.perf_counter()
+        time.sleep(0.1)
+        busy = (_used()[0] - before[0]) / (time.perf_counter() - start)
+        if busy <= 2 * FOREIGN_CORES:
+            return
+    logger.debug("the machine was not idle for %.0f s", IDLE_WAIT_S)
+
+
+def _used() -> tuple[float, float]:
+    """Return CPU seconds used so far by all processes and by this one; without /proc both are this one's."""
+    times = os.times()
+    own = times.user + times.system
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return own, own
+    fields = [int(field) for field in stat.read_text().splitlines()[0].split()[1:]]
+    user, nice, system, _, _, irq, softirq = fields[:7]
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), own

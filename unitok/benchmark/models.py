@@ -1,0 +1,217 @@
+"""Models of given sizes with random weights: unitok's, and those of others that take as many parameters.
+
+Each can generate so many frames after a prompt of so many positions, with sampling, from one request or several.
+K codebooks, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from unitok.errors import MissingDependencyError, UnitokError, suggest
+
+__all__ = ["PEERS", "Contender", "Sizes", "contender"]
+
+TEXT_SIZE, TOP_K = 256, 50
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model with a global and a local Transformer; a peer without a local one gets all layers in one."""
+
+    layers: int = 12
+    """Of the global Transformer."""
+    width: int = 768
+    """D."""
+    local_layers: int = 6
+    """Of the local Transformer; 0 is none: one codebook at a time in the pattern `delay`."""
+    local_width: int = 768
+    """Its width."""
+    codebooks: int = 8
+    """K."""
+    codes: int = 1024
+    """Of each codebook."""
+
+    def feed_forward(self, width: int) -> int:
+        """Return the width inside the feed-forward part: 2048 at 768, as usual with three matrices."""
+        return width * 8 // 3
+
+
+class Contender(Protocol):
+    """A model that is timed."""
+
+    n_parameters: int
+    """Weights in all."""
+    bytes_per_frame: float
+    """Bytes of weights that have to be read for a frame: those of the local part once for each codebook."""
+
+    def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
+        """Generate `n_frames` for each of `batch` requests after a prompt of `n_prompt` positions."""
+        ...
+
+
+class Unitok:
+    """unitok's own, by the engine that `Model.generate` uses."""
+
+    def __init__(self, sizes: Sizes, dtype: str, native: bool = True) -> None:
+        from unitok.generation.engine import Engine
+        from unitok.model.compact import compact
+        from unitok.model.config import LMConfig, TransformerConfig
+        from unitok.model.lm import UnitokLM
+        from unitok.pattern import Pattern
+        from unitok.tasks import SequenceBuilder, Task
+        from unitok.tokenizers.bytes import ByteTokenizer
+        from unitok.vocabulary import Vocabulary
+
+        vocabulary = Vocabulary.create(["tts"], [], TEXT_SIZE, [sizes.codes] * sizes.codebooks)
+        outer = TransformerConfig(sizes.layers, sizes.width, sizes.width // 64, d_ff=sizes.feed_forward(sizes.width))
+        inner = None
+        if sizes.local_layers:
+            width = sizes.local_width
+            inner = TransformerConfig(sizes.local_layers, width, width // 64, d_ff=sizes.feed_forward(width))
+        pattern: Any = {"ar_codebooks": sizes.codebooks} if inner else {"pattern": "delay"}
+        with torch.device("cpu"):
+            lm = UnitokLM(LMConfig(outer, local=inner, **pattern), vocabulary)
+        compact(lm, dtype)
+        layout = lm.pattern or Pattern.multiscale(sizes.codebooks)
+        self._builder = SequenceBuilder(vocabulary, ByteTokenizer(), 50.0, layout)
+        self._task = Task.load("tts")
+        self._engine = Engine(lm, vocabulary)
+        self._native = native
+        parts = {name: _bytes(part) for name, part in lm.named_children()}
+        self.n_parameters = sum(tensor.numel() for tensor in (*lm.parameters(), *_weights(lm)))
+        local_steps = sizes.codebooks  # two positions at first, which the weights are read once for, and a head each
+        self.bytes_per_frame = parts["transformer"] + parts.get("head", 0) + parts.get("slot_heads", 0)
+        if lm.local is not None:
+            heads = _bytes(lm.local.heads)
+            self.bytes_per_frame += (parts["local"] - heads) * (local_steps - 1) + heads
+
+    def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
+        """Generate by the engine; no end may come before `n_frames`."""
+        from unitok.generation.engine import GenerationRequest
+        from unitok.kernels import without
+        from unitok.tasks import Sampling
+
+        seconds = n_frames / self._builder.frame_rate_hz
+        card = self._task.with_defaults(max_seconds=seconds, min_seconds_per_character=seconds)
+        text = "x" * (n_prompt - 5)
+        prompts = [self._builder.build(card, {"text": text}, targets=False) for _ in range(batch)]
+        requests = [
+            GenerationRequest(prompt, card, Sampling(1.0, TOP_K), seed=i, max_seconds=seconds)
+            for i, prompt in enumerate(prompts)
+        ]
+        with nullcontext() if self._native else without():
+            self._engine.generate(requests, batch_size=batch)
+
+
+class Csm:
+    """Sesame's CSM in transformers: a global Transformer and a depth decoder."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        transformers = _transformers()
+        common = {"vocab_size": sizes.codes, "num_codebooks": sizes.codebooks}
+        depth = transformers.CsmDepthDecoderConfig(
+            backbone_hidden_size=sizes.width, **common, **_llama(sizes.local_layers, sizes.local_width, sizes)
+        )
+        codec = transformers.MimiConfig(
+            hidden_size=16, num_filters=2, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+            head_dim=8, intermediate_size=16, codebook_size=64, codebook_dim=8, vector_quantization_hidden_dimension=8,
+            num_quantizers=sizes.codebooks, num_semantic_quantizers=1, upsample_groups=16,
+        )  # fmt: skip
+        config = transformers.CsmConfig(
+            **common, **_llama(sizes.layers, sizes.width, sizes), text_vocab_size=TEXT_SIZE,
+            depth_decoder_config=depth.to_dict(), codec_config=codec.to_dict(), codebook_pad_token_id=sizes.codes - 1,
+            codebook_eos_token_id=sizes.codes - 2, audio_token_id=2, audio_eos_token_id=3, pad_token_id=0,
+            bos_token_id=1,
+        )  # fmt: skip
+        self._model = transformers.CsmForConditionalGeneration(config).eval()
+        self._model.generation_config.eos_token_id = None
+        outer, inner = _bytes(self._model.backbone_model.layers), _bytes(self._model.depth_decoder.model.layers)
+        self.n_parameters = sum(p.numel() for n, p in self._model.named_parameters() if not n.startswith("codec_model"))
+        self.bytes_per_frame = outer + inner * (sizes.codebooks - 1)
+
+    def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
+        """Generate as transformers does."""
+        ids = torch.randint(4, TEXT_SIZE, (batch, n_prompt))
+        self._model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_frames, min_new_tokens=n_frames,
+            do_sample=True, top_k=TOP_K, depth_decoder_do_sample=True, depth_decoder_top_k=TOP_K,
+        )  # fmt: skip
+
+
+class MusicGen:
+    """MusicGen's decoder in transformers: one Transformer, pattern `delay`, without guidance."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        transformers = _transformers()
+        config = transformers.MusicgenDecoderConfig(
+            vocab_size=sizes.codes, num_hidden_layers=sizes.layers + sizes.local_layers, hidden_size=sizes.width,
+            ffn_dim=4 * sizes.width, num_attention_heads=sizes.width // 64, num_codebooks=sizes.codebooks,
+        )  # fmt: skip
+        self._model = transformers.MusicgenForCausalLM(config).eval()
+        self._model.generation_config.update(decoder_start_token_id=sizes.codes, pad_token_id=sizes.codes)
+        self._sizes = sizes
+        unused = sum(p.numel() for n, p in self._model.named_parameters() if "encoder_attn" in n)
+        self.n_parameters = sum(parameter.numel() for parameter in self._model.parameters()) - unused
+        self.bytes_per_frame = _bytes(self._model.model.decoder.layers) - 4.0 * unused + _bytes(self._model.lm_heads)
+
+    def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
+        """Generate as transformers does: `n_frames`, and the steps that the delays cost."""
+        K = self._sizes.codebooks
+        prompt = torch.randint(0, self._sizes.codes, (batch * K, n_prompt))
+        new = n_frames + K
+        self._model.generate(
+            inputs=prompt, do_sample=True, top_k=TOP_K, max_new_tokens=new, min_new_tokens=new, num_return_sequences=1
+        )  # fmt: skip
+
+
+PEERS: dict[str, Callable[[Sizes], Contender]] = {"csm": Csm, "musicgen": MusicGen}
+
+
+def contender(name: str, sizes: Sizes, dtype: str = "float32") -> Contender:
+    """Return a model by name: `unitok`, `unitok-pytorch` (without native kernels), or one of `PEERS`.
+
+    Raises:
+        UnitokError: If there is none of that name.
+        MissingDependencyError: If transformers is not installed.
+    """
+    torch.manual_seed(0)
+    if name in ("unitok", "unitok-pytorch"):
+        return Unitok(sizes, dtype, native=name == "unitok")
+    if name not in PEERS:
+        raise UnitokError(f"peer '{name}' is unknown.{suggest(name, PEERS)} Allowed: {', '.join(PEERS)}.")
+    return PEERS[name](sizes)
+
+
+def _llama(layers: int, width: int, sizes: Sizes) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "intermediate_size": sizes.feed_forward(width),
+        "num_attention_heads": width // 64,
+        "num_key_value_heads": width // 64,
+        "head_dim": 64,
+    }
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError("peers need transformers: pip install 'unitok[hf]'") from error
+    transformers.utils.logging.set_verbosity_error()
+    return transformers
+
+
+def _weights(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [b for n, b in module.named_buffers() if n.endswith(".weight")]
+
+
+def _bytes(module: torch.nn.Module) -> float:
+    tensors = [*module.parameters(), *_weights(module)]
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))

@@ -1,0 +1,59 @@
+"""Native code for generation on CPUs: compiled on first use where there is a compiler, never needed.
+
+At a few positions PyTorch's products read weights at about half the speed of the memory; these read them at all of it,
+and do a whole Transformer stack in one call. Importing this imports and compiles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["FEW_POSITIONS", "attach", "linear", "why_not", "without"]
+
+FEW_POSITIONS = 16
+"""At more positions than these the arithmetic takes the time, and PyTorch does it better."""
+
+_wanted = True
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Leave everything to PyTorch, to compare with it."""
+    global _wanted
+    before, _wanted = _wanted, False
+    try:
+        yield
+    finally:
+        _wanted = before
+
+
+def attach(module: nn.Module) -> bool:
+    """Let the Transformers inside a module use native code where they can, with the weights as they are now.
+
+    Returns:
+        Whether any does.
+    """
+    from unitok.kernels.stack import attach_stacks
+
+    return attach_stacks(module, _wanted)
+
+
+def linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return `x` `[…, N]` times a matrix `[R, N]`; None where there is no native code for it."""
+    from unitok.kernels.stack import native_linear
+
+    if not _wanted:
+        return None
+    return native_linear(weight, scale, bias, x)
+
+
+def why_not() -> str:
+    """Return why there is no native code; empty where there is."""
+    from unitok.kernels.build import why_not
+
+    return why_not()

@@ -1,0 +1,211 @@
+"""What the kernels of `decoder.cpp` are given: Transformer stacks and matrices, by the addresses of their weights.
+
+Letters: B rows of the cache, s new positions of each, M = B s, D width, E width of a head, R and N of a matrix.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from unitok.kernels.build import library
+from unitok.model.rope import rope_angles
+
+if TYPE_CHECKING:
+    from unitok.model.cache import StaticCache
+    from unitok.model.transformer import Transformer
+
+__all__ = ["NativeStack", "attach_stacks", "native_linear"]
+
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+
+
+class _Linear(Structure):
+    _fields_ = [
+        ("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p),
+        ("rows", c_int32), ("cols", c_int32), ("kind", c_int32),
+    ]  # fmt: skip
+
+
+MATRICES = {
+    "q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj", "out": "attention.o_proj",
+    "gate": "feed_forward.gate_proj", "up": "feed_forward.up_proj", "down": "feed_forward.down_proj",
+}  # fmt: skip
+NORMS = {
+    "attention_norm": "attention_norm", "q_norm": "attention.q_norm", "k_norm": "attention.k_norm",
+    "feed_forward_norm": "feed_forward_norm",
+}  # fmt: skip
+
+
+PARTS = ("Linear", "CompactLinear", "RMSNorm", "Identity")
+"""Layers of a Transformer that the kernels know; with others (adapters, other norms) it stays with PyTorch."""
+
+
+class _Layer(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in NORMS),
+        *((name, _Linear) for name in MATRICES),
+        ("keys", c_void_p),
+        ("values", c_void_p),
+    ]
+
+
+class _Stack(Structure):
+    _fields_ = [
+        ("layers", POINTER(_Layer)), ("norm", c_void_p),
+        ("n_layers", c_int32), ("width", c_int32), ("n_heads", c_int32), ("kv_heads", c_int32),
+        ("head_width", c_int32), ("ff_width", c_int32), ("eps", c_float),
+    ]  # fmt: skip
+
+
+class _Positions(Structure):
+    _fields_ = [
+        ("n", c_int64), ("max_positions", c_int64), ("row", c_void_p), ("position", c_void_p),
+        ("cos", c_void_p), ("sin", c_void_p),
+    ]  # fmt: skip
+
+
+class NativeStack:
+    """The weights of one Transformer, where they lie."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        config = transformer.config
+        layers = (_Layer * config.n_layers)()
+        for layer, block in zip(layers, transformer.blocks, strict=True):
+            for name, path in NORMS.items():
+                setattr(layer, name, _address(getattr(block.get_submodule(path), "weight", None)))
+            for name, path in MATRICES.items():
+                setattr(layer, name, _described(block.get_submodule(path)))
+        self.addresses = _addresses(transformer)
+        self._config, self._layers = config, layers
+        norm = _address(getattr(transformer.norm, "weight", None))
+        self._stack = _Stack(
+            layers, norm, config.n_layers, config.d_model, config.n_heads,
+            config.kv_heads, config.head_width, config.ff_width, config.norm_eps,
+        )  # fmt: skip
+        self._angles = torch.empty(2, 0, config.head_width)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Copies of a model, in this process or another, have weights of their own: `attach` makes them a new one."""
+        return type(None), ()
+
+    def run(self, x: Tensor, cache: StaticCache, positions: Tensor) -> Tensor:
+        """Run new positions, each of which sees all up to itself in its row, as `Transformer.forward` does.
+
+        Args:
+            x: `[B, s, D]`, float32.
+            cache: Advanced to the positions already.
+            positions: Where they are, `[B, s]` or `[1, s]`, int64.
+
+        Returns:
+            Normalised states `[B, s, D]`.
+        """
+        B, s, D = x.shape
+        states = x.reshape(B * s, D).clone()
+        places = positions.expand(B, s).reshape(-1).contiguous()
+        rows = _rows(B, s)
+        if cache.max_positions > self._angles.shape[1]:
+            self._angles = self._all_angles(cache.max_positions)
+        for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        cos, sin = self._angles
+        at = _Positions(
+            B * s, cache.max_positions, rows.data_ptr(), places.data_ptr(), cos.data_ptr(), sin.data_ptr()
+        )  # fmt: skip
+        _library().run_stack(_pool(), ctypes.byref(self._stack), ctypes.byref(at), states.data_ptr())
+        return states.view(B, s, D)
+
+    def _all_angles(self, n: int) -> Tensor:
+        """Return cosines and sines of all positions `[2, n, E]`."""
+        config = self._config
+        places = torch.arange(max(n, 64))[None]
+        cos, sin = rope_angles(places, config.head_width, config.rope_theta, config.rope_scaling)
+        return torch.stack([cos[0, 0], sin[0, 0]]).contiguous()
+
+
+def attach_stacks(module: nn.Module, wanted: bool = True) -> bool:
+    """Give every Transformer inside a module a `NativeStack`, or take a stale one from it; say whether any has one."""
+    from unitok.model.transformer import Transformer
+
+    transformers = [part for part in module.modules() if isinstance(part, Transformer)]
+    for transformer in transformers:
+        if not wanted or not _fits(transformer):
+            transformer.native = None
+        elif transformer.native is None or transformer.native.addresses != _addresses(transformer):
+            transformer.native = NativeStack(transformer)
+    return any(transformer.native is not None for transformer in transformers)
+
+
+def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return `x` `[…, N]` times a matrix `[R, N]`, float32; None where there is no native code for these."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype not in KINDS or library() is None:
+        return None
+    matrix = _Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])
+    x = x.contiguous()
+    out = x.new_empty(*x.shape[:-1], matrix.rows)
+    _library().run_linear(_pool(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr())
+    return out
+
+
+def _fits(transformer: Transformer) -> bool:
+    """Is there native code, and are the layers and their weights of a kind that it takes?"""
+    if (transformer.config.norm, transformer.config.feed_forward) != ("rms", "swiglu"):
+        return False
+    for block in transformer.blocks:
+        parts = [_part(block, path) for path in (*MATRICES.values(), *NORMS.values())]
+        if not all(type(part).__name__ in PARTS for part in parts):
+            return False
+    weights = [*transformer.parameters(), *transformer.buffers()]
+    return library() is not None and all(
+        weight.device.type == "cpu" and weight.dtype in KINDS and weight.is_contiguous() for weight in weights
+    )
+
+
+def _part(block: nn.Module, path: str) -> nn.Module | None:
+    return functools.reduce(lambda part, name: getattr(part, name, None), path.split("."), block)
+
+
+def _addresses(transformer: Transformer) -> tuple[int, ...]:
+    """Return where the weights lie: elsewhere, after they were moved, loaded anew or made compact."""
+    return tuple(weight.data_ptr() for weight in (*transformer.parameters(), *transformer.buffers()))
+
+
+def _described(layer: Any) -> _Linear:
+    weight = layer.weight
+    scale = _address(getattr(layer, "scale", None))
+    return _Linear(_address(weight), scale, _address(layer.bias), *weight.shape, KINDS[weight.dtype])
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+@lru_cache(maxsize=64)
+def _rows(n_rows: int, n_positions: int) -> Tensor:
+    return torch.arange(n_rows).repeat_interleave(n_positions)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    found = library()
+    assert found is not None, "asked for kernels that are not there"
+    found.new_pool.restype = c_void_p
+    found.run_stack.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p]
+    found.run_linear.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_void_p]
+    return found
+
+
+def _pool() -> int:
+    return _pool_of(torch.get_num_threads())
+
+
+@cache
+def _pool_of(n_threads: int) -> int:
+    """Return threads that are there for the rest of the process."""
+    return _library().new_pool(c_int32(n_threads))

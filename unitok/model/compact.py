@@ -1,0 +1,91 @@
+"""Linear layers with weights of 8 or 16 bits, for generation: at batch 1 a model takes the time of reading them.
+
+`int8`: each row of a matrix has a scale of its own, `weight[r] = round(float_weight[r] / scale[r])`, whole numbers from
+-127 to 127. `bfloat16`: no scale. Inputs and outputs are float32. Letters: R rows (outputs), N columns (inputs).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unitok.errors import UnitokError, suggest
+from unitok.kernels import FEW_POSITIONS, linear
+
+__all__ = ["WEIGHT_TYPES", "CompactLinear", "WeightType", "compact", "weight_type"]
+
+WeightType = Literal["float32", "bfloat16", "int8"]
+KEPT = ("slot_projection", "feature_inputs")
+"""Parts of a language model that stay as they are: one is used in pieces, the others belong to encoders."""
+WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
+
+
+class CompactLinear(nn.Module):
+    """A linear layer that is not trained and takes little memory."""
+
+    def __init__(self, n_inputs: int, n_outputs: int, bias: bool, kind: WeightType) -> None:
+        """Make a layer of zeros; `of` rounds a trained one."""
+        super().__init__()
+        self.weight: Tensor
+        self.scale: Tensor | None
+        self.bias: Tensor | None
+        self.register_buffer("weight", torch.zeros(n_outputs, n_inputs, dtype=getattr(torch, kind)))
+        self.register_buffer("scale", torch.ones(n_outputs) if kind == "int8" else None)
+        self.register_buffer("bias", torch.zeros(n_outputs) if bias else None)
+
+    @classmethod
+    def of(cls, layer: nn.Linear, kind: WeightType) -> CompactLinear:
+        """Return a trained layer with its weights rounded."""
+        weight = layer.weight.detach().float()
+        made = cls(layer.in_features, layer.out_features, layer.bias is not None, kind)
+        if made.scale is not None:
+            made.scale.copy_(weight.abs().amax(dim=1).clamp_min(1e-12) / 127)
+            weight = (weight / made.scale[:, None]).round().clamp(-127, 127)
+        made.weight.copy_(weight)
+        if made.bias is not None:
+            made.bias.copy_(layer.bias.detach())
+        return made.to(layer.weight.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` `[…, N]` times the matrix, `[…, R]`."""
+        if (
+            x.numel() <= FEW_POSITIONS * x.shape[-1]
+            and (y := linear(self.weight, self.scale, self.bias, x)) is not None
+        ):
+            return y
+        weight = self.weight.to(x.dtype)  # the numbers that PyTorch multiplies fast: worth it for many positions
+        return F.linear(x, weight if self.scale is None else weight * self.scale[:, None], self.bias)
+
+
+def compact(module: nn.Module, kind: str) -> None:
+    """Put a `CompactLinear` in the place of the linear layers inside a module; `float32` leaves it as it is.
+
+    Raises:
+        UnitokError: If there is no such type, or the layers are compact already.
+    """
+    if kind not in WEIGHT_TYPES:
+        raise UnitokError(f"weights of type '{kind}', allowed: {', '.join(WEIGHT_TYPES)}.{suggest(kind, WEIGHT_TYPES)}")
+    now = weight_type(module)
+    if now not in ("float32", kind):
+        raise UnitokError(f"the weights are {now} already: load the model with float32 weights to make them {kind}.")
+    if kind != now:
+        _replace(module, kind)
+
+
+def weight_type(module: nn.Module) -> WeightType:
+    """Return the type of the linear layers' weights."""
+    layer = next((part for part in module.modules() if isinstance(part, CompactLinear)), None)
+    return "float32" if layer is None else "bfloat16" if layer.scale is None else "int8"
+
+
+def _replace(module: nn.Module, kind: WeightType) -> None:
+    for name, child in module.named_children():
+        if name in KEPT:
+            continue
+        if isinstance(child, nn.Linear):
+            setattr(module, name, CompactLinear.of(child, kind))
+        else:
+            _replace(child, kind)
