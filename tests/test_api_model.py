@@ -411,4 +411,13 @@ def test_an_instruction_stands_in_place_of_the_task():
     with pytest.raises(DataError, match=r"names 'txt', which is no text or label .* Did you mean 'text'"):
         model.request("tts", text="abc", instruction="As {txt}")
     with pytest.raises(GenerationError, match="has no instructions in its card"):
-        toy_model().request("asr", audio=tone(), instruction="Write it down.")
+        model_of({**card, "instructions": []}).request("tts", text="abc", instruction="Speak.")
+
+
+def test_a_task_that_is_told_no_language_begins_without_one():
+    card = {**Task.load("asr").to_card(), "lang_field": ""}
+    model = model_of(card)
+    assert [s.name for s in model.request("asr", audio=tone()).prompt.segments][:2] == ["<bos>", "<task:asr>"]
+    assert "<lang:en>" not in str(model.sequence("asr", audio=tone(), text="a"))
+    with pytest.raises(GenerationError, match="task 'asr' is told no language, got 'en'. Leave 'lang' out"):
+        model.request("asr", audio=tone(), lang="en")

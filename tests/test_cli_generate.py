@@ -228,6 +228,7 @@ def test_a_field_named_like_an_option_is_refused(capsys, tmp_path):
     parts = toy_parts()
     card = parts.tasks["tts"].to_card()
     card["conditions"][1]["name"] = "plot"
+    card["instructions"] = []
     task = type(parts.tasks["tts"]).from_card(card)
     folder = save_checkpoint(tmp_path / "toy", type(parts)(**{**vars(parts), "tasks": {"tts": task}}))
     status, _, err = run(capsys, "generate", "--model", folder, "--task", "tts", "--text", "a")

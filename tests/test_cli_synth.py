@@ -45,11 +45,15 @@ def test_a_corpus_of_another_kind_is_not_continued(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("corpus", "option", "takers"),
-    [("sounds", "voices", "speech"), ("sounds", "words", "speech or translation"), ("translation", "voices", "speech")],
+    [
+        ("sounds", "voices", "speech or mixtures or commands or dialogues"),
+        ("sounds", "words", "speech or translation"),
+        ("translation", "rate", "speech"),
+    ],
 )
 def test_options_of_another_corpus_are_refused(corpus, option, takers, tmp_path, capsys):
     arguments = ["synth", "--corpus", corpus, "--out", str(tmp_path), "--utterances", "1"]
-    assert main([*arguments, f"--{option}", "x"]) == 2
+    assert main([*arguments, f"--{option}", "1,2"]) == 2
     assert f"--{option} is for --corpus {takers}, not for {corpus}. Leave it out." in capsys.readouterr().err
 
 

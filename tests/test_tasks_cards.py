@@ -1,6 +1,7 @@
 """Task cards: the shipped ones, and what is said about broken ones."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from unitok.cards import list_cards
 from unitok.cli.main import main
 from unitok.errors import CardError
 from unitok.tasks import Field, GenerateDefaults, Task, list_tasks
+from unitok.tasks.example import example_sequence
+from unitok.tasks.task import FAMILIES
 
 SHIPPED = Path(__file__).parent.parent / "tasks"
 GOOD = {
@@ -29,6 +32,32 @@ def test_every_shipped_card_loads_and_is_complete(name):
     assert task.metrics
     assert task.example or not task.conditions
     assert Task.from_card(task.to_card()) == task
+    assert task.family in FAMILIES
+    assert len(set(task.instructions)) >= 2
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_the_example_of_every_card_makes_a_sequence_by_its_token_and_by_each_instruction(name):
+    task = Task.load(name)
+    sequence = example_sequence(task)
+    kinds = [segment.kind for segment in sequence.segments if segment.role == "target"]
+    assert kinds == [target.kind for target in task.targets]
+    given = {s.name for s in sequence.segments if s.role == "condition"}
+    assert given == task.example.keys() - {"lang"}
+    assert int(sequence.loss_mask.sum()) > len(kinds)
+    for text in task.instructions:
+        asked = example_sequence(task, text)
+        names = [segment.name for segment in asked.segments]
+        assert "instruction" in names
+        assert f"<task:{name}>" not in names
+        assert asked.split()["instruction"] == text.format_map(_Given(task.example))
+
+
+class _Given(dict):
+    """The example's values, and dots for what it leaves out."""
+
+    def __missing__(self, key):
+        return "..."
 
 
 def test_the_named_tasks_ship():
@@ -157,6 +186,10 @@ def problems(**changes) -> list[str]:
             "max_text_tokens, min_p, min_seconds_per_character, refine_passes, repetition_threshold, "
             "repetition_window, seconds_per_character, temperature, top_k, top_p.",
         ),
+        (
+            {"family": "speach"},
+            "family: is 'speach', allowed: speech, sound, text, speech_to_speech, pretext. Did you mean 'speech'?",
+        ),
         ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: a whole number, 1 or more."),
         (
             {"generate": {"guidance": {"text": -1}}},
@@ -209,8 +242,21 @@ def test_the_list_fits_a_hundred_columns_and_names_every_task(capsys):
     status, out, _ = run(capsys)
     assert status == 0
     assert max(map(len, out.splitlines())) <= 100
-    assert {line.split()[0] for line in out.splitlines()[1:] if line[:1].strip()} >= set(list_tasks())
+    named = [line.split()[0] for line in out.splitlines()[1:-1] if re.match("  [a-z]", line)]
+    assert sorted(named) == list_tasks()
     assert "text, [voice], [prompt] → speech" in out
+
+
+def test_the_list_goes_by_families_and_keeps_others_for_last(capsys, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.yaml").write_text(yaml.safe_dump(GOOD))
+    lines = run(capsys, "--cards", str(tmp_path))[1].splitlines()
+    headings = [line for line in lines[1:-1] if line[:1].strip()]
+    assert headings == [*FAMILIES.values(), "More"]
+    for earlier, name, later in (("Speech out", "tts", "Sound and music out"), ("Text out", "tag", "Speech to speech")):
+        (at,) = [i for i, line in enumerate(lines) if line.startswith(f"  {name} ")]
+        assert lines.index(earlier) < at < lines.index(later)
+    assert [line for line in lines if line.startswith("  mine ")] == lines[lines.index("More") + 1 :][:1]
 
 
 def test_a_task_in_detail_shows_layout_options_and_example(capsys):
@@ -219,7 +265,8 @@ def test_a_task_in_detail_shows_layout_options_and_example(capsys):
     assert "<text> … </text> [<label> … </label>]" in out
     assert "--task tts --text TEXT [--voice NAME] [--prompt FILE] [--lang LANG] [--out FILE]" in out
     assert 'unitok generate --task tts --text "The quick brown fox." --out tts.wav' in out
-    assert "VALL-E (arXiv:2301.02111)" in out
+    assert "VALL-E https://arxiv.org/abs/2301.02111" in out
+    assert '"Say {text} in the voice of {voice}"' in out
     assert max(map(len, out.splitlines())) <= 100
 
 
@@ -242,7 +289,9 @@ def test_check_says_that_a_good_card_is_fine(capsys, tmp_path):
     path.write_text(yaml.safe_dump(GOOD))
     status, out, _ = run(capsys, "--check", str(path))
     assert status == 0
-    assert out == f"{path}: fine. <bos> <task:mine> [<lang>] <text> … </text> → <audio> … </audio> <eos>\n"
+    assert f"{path}: fine. <bos> <task:mine> [<lang>] <text> … </text> → <audio> … </audio> <eos>\n" in out
+    assert "<bos> <task:mine> <text> . . . </text> <audio> [2 × 12 frames, 0.5 s] </audio> <eos>" in out
+    assert "22 positions, 13 of them with a loss" in out
 
 
 def test_a_broken_card_is_a_warning_in_the_list_and_an_error_when_named(capsys, tmp_path):

@@ -291,7 +291,7 @@ class Model:
             "beams": beams,
             "length_penalty": length_penalty,
         }
-        encoded, spoken = self._encoded(card, conditions), self._lang(lang)
+        encoded, spoken = self._encoded(card, conditions), self._lang(card, lang)
         if instruction is not None and not card.instructions:
             raise GenerationError(
                 f"task '{task}' of model '{self.name}' has no instructions in its card: the model knows it by its "
@@ -373,8 +373,9 @@ class Model:
         targets = {target.name: values.pop(target.name, None) for target in card.targets}
         check_conditions(card, values, targets)
         conditions = self._encoded(card, values)
+        spoken = self._lang(card, lang)
         sequences = [
-            self.builder.build(card, {**conditions, **self._encoded(card, answer)}, lang=self._lang(lang))
+            self.builder.build(card, {**conditions, **self._encoded(card, answer)}, lang=spoken)
             for answer in candidates(card, targets)
         ]
         sums, counts = score_sequences(self.lm, sequences)
@@ -418,12 +419,16 @@ class Model:
         tokenizer = self.tokenizers.text
         return OneOf(answers, tokenizer) if answers is not None else Matching(str(regex), tokenizer)
 
-    def _lang(self, lang: str | None) -> str | None:
+    def _lang(self, task: Task, lang: str | None) -> str | None:
+        if not task.lang_field:
+            if lang is not None:
+                raise GenerationError(f"task '{task.name}' is told no language, got '{lang}'. Leave 'lang' out.")
+            return None
         names = self.vocabulary.lang_names
         return names[0] if lang is None and names else lang
 
     def _build(self, task: Task, values: Mapping[str, Any], lang: str | None, targets: bool) -> TokenSequence:
-        return self.builder.build(task, self._encoded(task, values), lang=self._lang(lang), targets=targets)
+        return self.builder.build(task, self._encoded(task, values), lang=self._lang(task, lang), targets=targets)
 
     def _encoded(self, task: Task, values: Mapping[str, Any]) -> dict[str, str | Tensor]:
         """Turn audio into codes, ids, or what an encoder takes; names and other types are the builder's to check."""

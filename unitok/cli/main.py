@@ -54,7 +54,7 @@ COMMANDS: dict[str, Command] = {
     "detokenize": Command("detokenize", "turn codec codes back into audio"),
     "inspect": Command("inspect", "print or draw the token sequence of an input or of a stored record"),
     "prepare": Command("prepare", "turn a manifest into record shards to train on"),
-    "synth": Command("synth", "make a procedural corpus: speech, translations, sounds"),
+    "synth": Command("synth", "make a procedural corpus: speech, sounds, music"),
     "leakage": Command("leakage", "fail if held-out data is trained on"),
     "train-tokenizer": Command("train_tokenizer", "learn a SentencePiece vocabulary from texts"),
     "train-kmeans": Command("train_kmeans", "learn the centroids of semantic tokens from audio"),

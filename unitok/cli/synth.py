@@ -1,12 +1,14 @@
-"""`unitok synth`: make a procedural corpus: speech, spoken translations, sounds, or tones."""
+"""`unitok synth`: make a procedural corpus of speech, of sounds, or of music."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+import textwrap
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitok.errors import DataError
 
@@ -16,23 +18,117 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 EXAMPLE = "unitok synth --out out/corpus --hours 1"
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "speech": ("voices", "rate", "pitch", "words", "sentences", "noisy"),
-    "translation": ("words",),
-    "sounds": (),
-    "tones": (),
+
+
+class Kind(NamedTuple):
+    """One corpus that can be made."""
+
+    maker: str
+    """Its class, in a module of `unitok.data.synth`."""
+    what: str
+    """What it holds."""
+    tasks: str
+    """The tasks that find their fields in it, separated by spaces."""
+    audio: str
+    """Fields of its manifest that hold audio, separated by spaces: what `unitok prepare --audio-fields` takes."""
+    fields: str
+    """The other fields, beside `id` and `seconds`; in parentheses those that only some rows have."""
+    options: tuple[str, ...] = ()
+    """What it takes besides the options of all."""
+
+
+CORPORA = {
+    "speech": Kind(
+        "speech.SpeechCorpus",
+        "English sentences; with --noisy also in rooms and noise",
+        "tts asr asr_features lm speech_continuation speech_edit",
+        "audio (noisy_audio)",
+        "text speaker lang",
+        ("voices", "rate", "pitch", "words", "sentences", "noisy"),
+    ),
+    "translation": Kind(
+        "translation_corpus.TranslationCorpus",
+        "sentences in English and Spanish",
+        "s2st s2st_chain s2tt s2tt_features mt",
+        "audio target_audio",
+        "text speaker lang target_text target_speaker target_lang",
+        ("words",),
+    ),
+    "mixtures": Kind(
+        "mixtures.MixtureCorpus",
+        "two speakers at once, noise, echo, and each part alone",
+        "tse separate se se_text se_features speech_removal dereverb",
+        "audio other_audio mixture_audio first_audio second_audio noise_audio noisy_audio reverberant_audio "
+        "enrolment_audio",
+        "text speaker other_text other_speaker lang",
+        ("voices",),
+    ),
+    "styles": Kind(
+        "styles.StyleCorpus",
+        "speech of set speed, pitch and level, with the time of each word",
+        "instruct_tts ser asr_timed sv vc tts_stereo",
+        "audio source_audio other_audio stereo_audio",
+        "text timed_text speaker lang style (emotion) direction speakers",
+    ),
+    "languages": Kind(
+        "languages.LanguageCorpus",
+        "five languages, the same voices in all",
+        "lid tts_cross_lingual",
+        "audio",
+        "text lang speaker",
+    ),
+    "commands": Kind(
+        "commands.CommandCorpus",
+        "spoken commands with intent and slots",
+        "slu",
+        "audio",
+        "text meaning speaker lang",
+        ("voices",),
+    ),
+    "dialogues": Kind(
+        "dialogues.DialogueCorpus",
+        "spoken questions with computed answers",
+        "chat",
+        "audio answer_audio",
+        "text answer speaker answer_speaker lang",
+        ("voices",),
+    ),
+    "sounds": Kind(
+        "scenes.SoundCorpus",
+        "scenes of sounds with captions",
+        "tta tta_features aac aac_features ac ac_features audio_continuation audio_detail audio_lm",
+        "audio",
+        "caption (label) lang script",
+    ),
+    "questions": Kind(
+        "questions.QuestionCorpus",
+        "scenes with questions, times, mixtures, edits and places",
+        "aqa tag retrieve lass audio_edit tta_stereo",
+        "audio other_audio mixture_audio edited_audio stereo_audio",
+        "caption (label) lang question answer query spans statement fits edit edit_script stereo_caption places script",
+    ),
+    "melodies": Kind(
+        "melodies.MelodyCorpus",
+        "tunes played and hummed, with captions",
+        "ttm ttm_melody",
+        "audio melody_audio",
+        "caption notes lang script",
+    ),
+    "songs": Kind("songs.SongCorpus", "sung syllables with notes", "svs", "audio", "text notes speaker lang"),
+    "tones": Kind("tones.ToneCorpus", "tones of all pitches, for codecs", "", "audio", ""),
 }
-"""What each corpus takes besides the options of all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(["corpora:", *(_described(name, kind) for name, kind in CORPORA.items())])
     parser.add_argument(
         "--corpus",
-        choices=tuple(OPTIONS),
+        choices=tuple(CORPORA),
         default="speech",
-        help="speech: English sentences, for tts and asr; translation: English-Spanish, for s2st, s2tt and mt; "
-        "sounds: scenes with captions, for tta, aac and ac; tones: tones of all pitches, for codecs (default: speech)",
+        metavar="NAME",
+        help="what to make, see below (default: speech)",
     )
     parser.add_argument(
         "--out",
@@ -52,7 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--voices",
-        help="speech: flite or espeak-ng voices, separated by commas (default: slt,rms,awb,kal16)",
+        help="speech, mixtures, commands, dialogues: flite or espeak-ng voices, separated by commas "
+        "(default: slt,rms,awb,kal16)",
     )
     parser.add_argument(
         "--rate",
@@ -112,31 +209,29 @@ def _corpus(args: argparse.Namespace) -> Corpus:
     Raises:
         DataError: If an option is given that the corpus does not take.
     """
-    names = sorted({name for allowed in OPTIONS.values() for name in allowed})
+    names = sorted({name for kind in CORPORA.values() for name in kind.options})
     given: dict[str, Any] = {name: value for name in names if (value := getattr(args, name)) is not None}
     for name in given:
-        if name not in OPTIONS[args.corpus]:
-            takers = " or ".join(corpus for corpus, allowed in OPTIONS.items() if name in allowed)
+        if name not in CORPORA[args.corpus].options:
+            takers = " or ".join(corpus for corpus, kind in CORPORA.items() if name in kind.options)
             raise DataError(f"--{name} is for --corpus {takers}, not for {args.corpus}. Leave it out.")
-    if args.corpus == "sounds":
-        from unitok.data.synth.scenes import SoundCorpus
-
-        return SoundCorpus(args.seed, args.split)
-    if args.corpus == "tones":
-        from unitok.data.synth.tones import ToneCorpus
-
-        return ToneCorpus(args.seed, args.split)
-    if args.corpus == "translation":
-        from unitok.data.synth.translation_corpus import TranslationCorpus
-
-        return TranslationCorpus(args.seed, args.split, **given)
-    from unitok.data.synth.speech import SpeechCorpus
-
     for name in ("voices", "sentences"):
         if name in given:
             given[name] = tuple(given[name].split(","))
     ranges = {"rate": "rate_range", "pitch": "pitch_range"}
-    return SpeechCorpus(args.seed, args.split, **{ranges.get(name, name): value for name, value in given.items()})
+    module, _, name = CORPORA[args.corpus].maker.partition(".")
+    maker = getattr(import_module(f"unitok.data.synth.{module}"), name)
+    return maker(args.seed, args.split, **{ranges.get(name, name): value for name, value in given.items()})
+
+
+def _described(name: str, kind: Kind) -> str:
+    """Return the lines of a corpus in the help."""
+    rows = {"": kind.what, "tasks": kind.tasks, "audio": kind.audio, "fields": kind.fields}
+    lines = []
+    for label, text in rows.items():
+        first = f"  {'' if label else name:<13}{f'{label}: ' if label else ''}"
+        lines += textwrap.wrap(text, 98, initial_indent=first, subsequent_indent=" " * 17) if text else []
+    return "\n".join(lines)
 
 
 def _positive(text: str) -> float:

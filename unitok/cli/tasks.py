@@ -1,4 +1,4 @@
-"""`unitok tasks`: list the tasks, show one in detail, or find the mistakes of a card."""
+"""`unitok tasks`: list the tasks by family, show one in detail, or check a card and show the sequence that it makes."""
 
 from __future__ import annotations
 
@@ -6,29 +6,38 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 import shlex
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from unitok.cards import find_card, list_cards, read_card
 from unitok.cli.request import PLACEHOLDERS
 from unitok.errors import CardError, UnitokError
 from unitok.tasks import Field, GenerateDefaults, Task
+from unitok.tasks.task import FAMILIES
 
 __all__ = ["add_arguments", "run"]
 
 logger = logging.getLogger(__name__)
 
 MAX_WIDTH = 100
+WIDEST_FIELDS = 40
+MAX_PIECES = 12
+OTHERS = "More"
+"""Heading of tasks whose card names no family."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `unitok tasks`."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="show this task in detail (a name, or a .yaml file)")
     parser.add_argument("--json", action="store_true", help="print JSON: a list of cards, or the one card")
-    parser.add_argument("--check", metavar="FILE", help="look for mistakes in a card of yours, all of them")
+    parser.add_argument(
+        "--check", metavar="FILE", help="look for mistakes in a card of yours, all of them, and show its sequence"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         task = Task.from_card(read_card(args.check), args.check)
         _check_metrics(task, args.check)
-        print(json.dumps(task.to_card(), ensure_ascii=False) if args.json else f"{args.check}: fine. {task.layout()}")
+        print(json.dumps(task.to_card(), ensure_ascii=False) if args.json else _checked(task, args.check))
     elif args.name:
         task = Task.load(args.name)
         print(json.dumps(task.to_card(), indent=2, ensure_ascii=False) if args.json else _detail(task, args.name))
@@ -75,18 +84,46 @@ def _readable_tasks() -> Iterable[Task]:
 
 
 def _table(tasks: Sequence[Task]) -> str:
-    rows = [
-        (task.name, f"{_names(task.conditions) or '–'} → {_names(task.targets)}", task.description) for task in tasks
-    ]
-    header = ("TASK", "GIVEN → MADE", "WHAT IT DOES")
-    first, second = (max(len(row[i]) for row in [header, *rows]) + 2 for i in (0, 1))
-    lines = []
-    for name, fields, description in [header, *rows]:
-        wrapped = textwrap.wrap(description, max(24, _width() - first - second)) or [""]
-        lines.append(f"{name:<{first}}{fields:<{second}}{wrapped[0]}")
-        lines += [" " * (first + second) + more for more in wrapped[1:]]
-    footer = "[in brackets: may be left out]   One in detail: unitok tasks NAME"
-    return "\n".join([*lines, "", footer])
+    """Return all tasks, family by family, in columns that all families share."""
+    families = {heading: [task for task in tasks if task.family == name] for name, heading in FAMILIES.items()}
+    families[OTHERS] = [task for task in tasks if task.family not in FAMILIES]
+    first = max(len(task.name) for task in tasks) + 4
+    second = min(WIDEST_FIELDS, max(len(_given_and_made(task)) for task in tasks)) + 2
+    parts = [f"{'  TASK':<{first}}{'GIVEN → MADE':<{second}}WHAT IT DOES"]
+    for heading, members in families.items():
+        if members:
+            parts += ["", heading]
+            parts += [line for task in members for line in _row(task, first, second)]
+    return "\n".join(
+        [*parts, "", f"{len(tasks)} tasks. [in brackets: may be left out]   One in detail: unitok tasks NAME"]
+    )
+
+
+def _row(task: Task, first: int, second: int) -> list[str]:
+    """Return the lines of one task: its three columns, each wrapped."""
+    fields = textwrap.wrap(_given_and_made(task), second - 2)
+    said = textwrap.wrap(task.description, max(24, _width() - first - second))
+    lines = zip_longest([f"  {task.name}"], fields, said, fillvalue="")
+    return [f"{name:<{first}}{given:<{second}}{text}".rstrip() for name, given, text in lines]
+
+
+def _given_and_made(task: Task) -> str:
+    return f"{_names(task.conditions) or '–'} → {_names(task.targets)}"
+
+
+def _checked(task: Task, file: str) -> str:
+    """Say that a card is fine, and show what becomes of its example."""
+    from unitok.tasks.example import example_sequence
+
+    sequence = example_sequence(task)
+    shown = textwrap.wrap(sequence.show(MAX_PIECES), _width() - 2, break_on_hyphens=False)
+    return "\n".join(
+        [
+            f"{file}: fine. {task.layout()}",
+            _section("Its example, text as bytes, audio as half a second of a toy codec", shown),
+            f"  {len(sequence)} positions, {int(sequence.loss_mask.sum())} of them with a loss",
+        ]
+    )
 
 
 def _names(fields: Iterable[Field]) -> str:
@@ -96,17 +133,25 @@ def _names(fields: Iterable[Field]) -> str:
 def _detail(task: Task, name: str) -> str:
     parts = [
         f"{task.name}: {task.description}",
-        _labelled("version", f"{task.version}   {task.source}".strip()),
+        _labelled("version", f"{task.version}" + (f"   {FAMILIES[task.family].lower()}" if task.family else "")),
+        *(_labelled("" if i else "papers", paper) for i, paper in enumerate(_papers(task))),
         _labelled("card", str(find_card("tasks", name))),
         _section("Sequence", _wrapped_layout(task)),
         _section("Given", [line for field in task.conditions for line in _field_lines(field)]),
         _section("Made", [line for field in task.targets for line in _field_lines(field)]),
         _section("Generation", [_settings(task)]),
         _section("Metrics", [", ".join(task.metrics)] if task.metrics else []),
+        _section("In words, with --instruction, after training with 'instructed'", _asked(task)),
         _section("Options of unitok generate", [_options(task)]),
         _section("Example", [_example(task)] if task.example or not task.conditions else []),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _papers(task: Task) -> list[str]:
+    """Return what a card cites, each on a line, with its address where it is on arXiv."""
+    cited = [part.strip() for part in re.split(r"[,;] (?![^(]*\))", task.source) if part.strip()]
+    return [re.sub(r"\(arXiv:([\d.]+)\)", r"https://arxiv.org/abs/\1", paper) for paper in cited]
 
 
 def _wrapped_layout(task: Task) -> list[str]:
@@ -128,12 +173,18 @@ def _field_lines(field: Field) -> list[str]:
         "may be left out" if field.optional else "",
         f"record field '{field.field}'",
         f"the first {field.max_seconds:g} s" if field.max_seconds is not None else "",
+        f"as long as {field.same_length_as}" if field.same_length_as else "",
+        "guided" if field.guided else "",
         f"in training from the {field.source.replace('_', ' ')}" if field.source else "",
         f"loss weight {field.loss_weight:g}" if field.loss_weight != 1.0 else "",
     ]
     head = f"{field.name:<14}{field.kind:<10}"
     text = ", ".join(note for note in notes if note)
     return textwrap.wrap(text, _width() - 2, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _asked(task: Task) -> list[str]:
+    return [line for text in task.instructions for line in textwrap.wrap(f'"{text}"', _width() - 2)]
 
 
 def _settings(task: Task) -> str:

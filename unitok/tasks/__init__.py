@@ -1,6 +1,7 @@
 """Tasks: what a card under `tasks/` means.
 
-`task.py` reads cards and `settings.py` their settings of generation (no torch), `builder.py` lays values out as tokens.
+`task.py` reads cards and `settings.py` their settings of generation (no torch), `builder.py` lays values out as tokens,
+`example.py` those of a card's example.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from unitok.cards import SUFFIXES, CardReader, find_card, list_cards, read_card
 from unitok.errors import DataError, suggest
 from unitok.tasks.settings import GenerateDefaults, out_of_range
 
-__all__ = ["FIELD_KINDS", "SOURCES", "Field", "FieldKind", "Source", "Task", "list_tasks"]
+__all__ = ["FAMILIES", "FIELD_KINDS", "SOURCES", "Field", "FieldKind", "Source", "Task", "list_tasks"]
 
 FieldKind = Literal["text", "label", "audio", "semantic", "features"]
 """What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens; what
@@ -27,6 +27,14 @@ Source = Literal["same_record", "same_speaker", "start", "before", "after"]
 recording that a target reads too, which then holds the rest: its first `max_seconds`, or what comes before or after a
 span that is drawn for the target."""
 
+FAMILIES = {
+    "speech": "Speech out",
+    "sound": "Sound and music out",
+    "text": "Text out",
+    "speech_to_speech": "Speech to speech",
+    "pretext": "Pretext",
+}
+"""What `family` in a card may be, with the heading `unitok tasks` lists it under."""
 FIELD_KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
 SOURCES: tuple[Source, ...] = get_args(Source)
 CUT_SOURCES: tuple[Source, ...] = ("start", "before", "after")
@@ -166,7 +174,7 @@ class Task:
     source: str = ""
     """The paper the task follows."""
     lang_field: str = "lang"
-    """The record field that holds the language of `<lang:…>`."""
+    """The record field that holds the language of `<lang:…>`; empty: the task is never told a language."""
     codebook_weights: tuple[float, ...] = ()
     """Weight of each codebook's loss in audio targets; empty means the model's own."""
     instructions: tuple[str, ...] = ()
@@ -174,6 +182,8 @@ class Task:
     value of a condition of kind text or label, which then has no place of its own."""
     checked_by: str = "asr"
     """The task from audio to text that tells how well a text is heard in the audio made of it (`best_of`)."""
+    family: str = ""
+    """Which of `FAMILIES` it is listed under; empty: none of them."""
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Task:
@@ -211,6 +221,7 @@ class Task:
             codebook_weights=reader.numbers("codebook_weights"),
             instructions=reader.strings("instructions"),
             checked_by=reader.take("checked_by", str, "asr"),
+            family=reader.take("family", str, "", choices=FAMILIES),
         )
         _check_name(task.name, Path(file), reader)
         _check_fields(task, reader)
@@ -263,6 +274,8 @@ class Task:
             card["instructions"] = list(self.instructions)
         if self.checked_by != "asr":
             card["checked_by"] = self.checked_by
+        if self.family:
+            card["family"] = self.family
         return card
 
     @property

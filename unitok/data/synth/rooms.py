@@ -9,7 +9,7 @@ from unitok.audio import Audio
 from unitok.data.synth.signals import RATE_HZ, Wave, times
 from unitok.data.synth.sounds import SOUNDS
 
-__all__ = ["record_in_room"]
+__all__ = ["add_echo", "draw_noise", "record_in_room"]
 
 PEAK = (0.05, 0.9)
 REVERBERATION_S = (0.1, 0.5)
@@ -29,14 +29,14 @@ def record_in_room(audio: Audio, rng: Generator) -> Audio:
     """
     wave = audio.mono().resample(RATE_HZ).samples[0].numpy().astype(np.float64)
     if rng.random() < ECHO:
-        wave = _with_echo(wave, rng)
+        wave = add_echo(wave, rng)
     if rng.random() < NOISE:
-        wave = wave + _noise(rng, len(wave)) * wave.std() * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE_DB) / 20)
+        wave = wave + draw_noise(rng, len(wave)) * wave.std() * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE_DB) / 20)
     return Audio.of((wave / max(np.abs(wave).max(), 1e-9) * rng.uniform(*PEAK), RATE_HZ))
 
 
-def _with_echo(wave: Wave, rng: Generator) -> Wave:
-    """Convolve with noise that decays, behind the direct sound."""
+def add_echo(wave: Wave, rng: Generator) -> Wave:
+    """Return speech `[N]` in a room: convolved with noise that decays, behind the direct sound."""
     reverberation = rng.uniform(*REVERBERATION_S)
     t = times(reverberation)
     echo = rng.standard_normal(len(t)) * 10 ** (-3 * t / reverberation)
@@ -47,8 +47,8 @@ def _with_echo(wave: Wave, rng: Generator) -> Wave:
     return np.fft.irfft(np.fft.rfft(wave, n) * np.fft.rfft(echo, n), n)[: len(wave)]
 
 
-def _noise(rng: Generator, n: int) -> Wave:
-    """Draw `n` samples with a root mean square of 1."""
+def draw_noise(rng: Generator, n: int) -> Wave:
+    """Draw `n` samples with a root mean square of 1: hiss of any colour, or a sound that goes on."""
     lasting = [sound for sound in SOUNDS.values() if not sound.countable]
     if rng.random() < 0.5:
         spectrum = np.fft.rfft(rng.standard_normal(n))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -17,15 +17,17 @@ from numpy.random import Generator
 from unitok.audio import Audio
 from unitok.data.synth.corpus import Item
 from unitok.data.synth.grammar import Split, is_held_out, number_words, plural, with_article
-from unitok.data.synth.signals import RATE_HZ, Wave
+from unitok.data.synth.signals import RATE_HZ, Wave, sounding
 from unitok.data.synth.sounds import PITCHES, SOUNDS, Pitch, SoundClass
 from unitok.errors import DataError, suggest
 
-__all__ = ["Scene", "SceneEvent", "SoundCorpus", "draw_scene"]
+__all__ = ["Scene", "SceneEvent", "SoundCorpus", "Span", "Track", "draw_event", "draw_scene", "pick"]
 
 Speed = Literal["slow", "fast"]
 Loudness = Literal["quiet", "loud"]
 Choice = TypeVar("Choice")
+Span = tuple[float, float]
+"""Begin and end of something heard, in s."""
 
 MAX_COUNT = 5
 MAX_SECONDS = 8.0
@@ -76,6 +78,16 @@ _OVER_BACKGROUND = (
     "{phrase[0]} over {phrase[1]}",
     "{clause[0]} with {phrase[1]} in the background",
 )
+
+
+class Track(NamedTuple):
+    """One sound of a scene on its own."""
+
+    wave: Wave
+    """`[N]`, as long as the scene."""
+    spans: list[Span]
+    """When it is heard, once for each time: from its first to its last sample within 40 dB of its peak, at the longest
+    until the next time begins."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +141,13 @@ class SceneEvent:
             return lasting_s
         return self.count * self.of.seconds + (self.count - 1) * 1.1 * _REST_S[self.speed] + self.of.tail
 
-    def perform(self, rng: Generator, lasting_s: float) -> Wave:
+    def perform(self, rng: Generator, lasting_s: float) -> Track:
         """Make it, `[N]` at `RATE_HZ`, its peak by its loudness; one that goes on lasts `lasting_s`."""
         hz = self.of.frequency(rng, self.pitch)
+        heard: list[tuple[int, int]] = []
         if not self.count or not self.of.seconds:
             wave = self.of.play(rng, hz, lasting_s)
+            heard.append(sounding(wave))
         else:
             wave = np.zeros(round(self.longest_s(0) * RATE_HZ) + self.count)
             start, end = 0, 0
@@ -141,9 +155,13 @@ class SceneEvent:
                 event = self.of.play(rng, hz) * rng.uniform(0.85, 1)
                 end = start + len(event)
                 wave[start:end] += event
+                first, last = sounding(event)
+                heard.append((start + first, start + last))
                 start += round((self.of.seconds + rng.uniform(0.9, 1.1) * _REST_S[self.speed]) * RATE_HZ)
             wave = wave[:end]
-        return wave / np.abs(wave).max() * _PEAK[self.loudness]
+        ends = [*(start for start, _ in heard[1:]), len(wave)]
+        spans = [(start / RATE_HZ, min(stop, end) / RATE_HZ) for (start, stop), end in zip(heard, ends, strict=True)]
+        return Track(wave / np.abs(wave).max() * _PEAK[self.loudness], spans)
 
     def clause(self, rng: Generator) -> str:
         """Say it with a verb: "a low bell rings twice quickly"."""
@@ -153,7 +171,7 @@ class SceneEvent:
             times = {1: "once", 2: "twice"}.get(self.count, f"{number_words(self.count)} times")
             adverbs.insert(int(rng.integers(len(adverbs) + 1)), times)
         adjectives = _words(rng, _ADJECTIVES, None if as_adverb else self.loudness, self.pitch)
-        return " ".join([self._subject(adjectives), plural(_pick(rng, self.of.verbs)), *adverbs])
+        return " ".join([self._subject(adjectives), plural(pick(rng, self.of.verbs)), *adverbs])
 
     def phrase(self, rng: Generator) -> str:
         """Say it without a verb: "two quick rings of a low bell"."""
@@ -161,7 +179,7 @@ class SceneEvent:
         pitch = _words(rng, _ADJECTIVES, self.pitch)
         if not self.count:
             return " ".join(["the", *manner, "sound of", self._subject(pitch)])
-        number = _pick(rng, ("one", "a single")) if self.count == 1 else number_words(self.count)
+        number = pick(rng, ("one", "a single")) if self.count == 1 else number_words(self.count)
         inflect = str if self.count == 1 else plural
         if not self.of.event:
             return " ".join([number, *manner, *pitch, inflect(self.of.noun)])
@@ -196,6 +214,11 @@ class Scene:
             )
 
     @property
+    def heard(self) -> tuple[SceneEvent, ...]:
+        """The events, then the background: the order of `tracks`."""
+        return (*self.events, *([self.background] if self.background else []))
+
+    @property
     def held_out(self) -> bool:
         """Whether it belongs to the held-out twentieth: by its classes, order, counts and pitches, whatever the seed.
 
@@ -220,22 +243,31 @@ class Scene:
 
     def caption(self, rng: Generator) -> str:
         """Describe it in one sentence; each of its wordings names every sound, every count and the order."""
-        heard = [*self.events, *([self.background] if self.background else [])]
-        template = _pick(rng, _OVER_BACKGROUND if self.background else (_ONE, _TWO, _THREE)[len(self.events) - 1])
-        text = template.format(clause=[e.clause(rng) for e in heard], phrase=[e.phrase(rng) for e in heard])
+        template = pick(rng, _OVER_BACKGROUND if self.background else (_ONE, _TWO, _THREE)[len(self.events) - 1])
+        text = template.format(clause=[e.clause(rng) for e in self.heard], phrase=[e.phrase(rng) for e in self.heard])
         return text[0].upper() + text[1:] + "."
 
     def render(self, rng: Generator) -> Audio:
         """Make it heard: mono, 16 kHz, from 1 s to `longest_s`, peaks by loudness, never clipped."""
-        silence = partial(_silence, rng)
-        parts = [silence(self._margin_s)]
-        for event in self.events:
-            parts += [event.perform(rng, rng.uniform(*self._lasting_s)), silence(0.2, _LONGEST_PAUSE_S)]
-        wave = np.concatenate([*parts[:-1], silence(self._margin_s)])
-        wave = np.pad(wave, (0, max(0, round(_MIN_SECONDS * RATE_HZ) - len(wave))))
-        if self.background:
-            wave += _BACKGROUND * self.background.perform(rng, len(wave) / RATE_HZ)
+        wave = np.sum([track.wave for track in self.tracks(rng)], axis=0)
         return Audio.of((wave / max(1, np.abs(wave).max() / 0.98), RATE_HZ))
+
+    def tracks(self, rng: Generator) -> list[Track]:
+        """Make each sound on its own: the events in order, then the background. Their sum may exceed 1."""
+        silence = partial(_silence, rng)
+        start = len(silence(self._margin_s))
+        placed: list[tuple[int, Track]] = []
+        end = start
+        for event in self.events:
+            placed.append((start, event.perform(rng, rng.uniform(*self._lasting_s))))
+            end = start + len(placed[-1][1].wave)
+            start = end + len(silence(0.2, _LONGEST_PAUSE_S))
+        N = max(end + len(silence(self._margin_s)), round(_MIN_SECONDS * RATE_HZ))
+        tracks = [_placed(track, start, N) for start, track in placed]
+        if self.background:
+            track = self.background.perform(rng, N / RATE_HZ)
+            tracks.append(Track(_BACKGROUND * track.wave, track.spans))
+        return tracks
 
     def to_dict(self) -> dict[str, Any]:
         """Return the script as plain values: `events`, a list, and `background`, each event a dict of its fields."""
@@ -250,17 +282,24 @@ class Scene:
         return _ALONE_S if len(self.events) == 1 else _IN_ORDER_S
 
 
+def _placed(track: Track, start: int, n: int) -> Track:
+    """Put a track into a silence of `n` samples."""
+    wave = np.zeros(n)
+    wave[start : start + len(track.wave)] = track.wave
+    return Track(wave, [(begin + start / RATE_HZ, end + start / RATE_HZ) for begin, end in track.spans])
+
+
 def draw_scene(rng: Generator, split: Split = "train") -> Scene:
     """Draw a script of at most `MAX_SECONDS` s; draws again until it falls into the wanted split."""
     while True:
         if rng.random() < 0.2:
-            under = _pick(rng, [name for name, sound in SOUNDS.items() if not sound.countable])
-            over = _pick(rng, [name for name in SOUNDS if name != under])
+            under = pick(rng, [name for name, sound in SOUNDS.items() if not sound.countable])
+            over = pick(rng, [name for name in SOUNDS if name != under])
             background = SceneEvent(under, pitch=_draw_pitch(rng, SOUNDS[under]))
-            scene = Scene((_draw_event(rng, over, (None, None, "loud")),), background)
+            scene = Scene((draw_event(rng, over, (None, None, "loud")),), background)
         else:
-            names = rng.choice(list(SOUNDS), _pick(rng, (1, 1, 1, 2, 2, 2, 3)), replace=False)
-            scene = Scene(tuple(_draw_event(rng, str(name), (None, None, "loud", "quiet")) for name in names))
+            names = rng.choice(list(SOUNDS), pick(rng, (1, 1, 1, 2, 2, 2, 3)), replace=False)
+            scene = Scene(tuple(draw_event(rng, str(name), (None, None, "loud", "quiet")) for name in names))
         if scene.held_out == (split == "held_out") and scene.longest_s <= MAX_SECONDS:
             return scene
 
@@ -283,12 +322,13 @@ class SoundCorpus:
         return Item({"audio": scene.render(rng)}, fields)
 
 
-def _pick(rng: Generator, choices: Sequence[Choice]) -> Choice:
+def pick(rng: Generator, choices: Sequence[Choice]) -> Choice:
+    """Draw one of several."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def _words(rng: Generator, lexicon: dict[str, tuple[str, ...]], *meanings: str | None) -> list[str]:
-    return [_pick(rng, lexicon[meaning]) for meaning in meanings if meaning]
+    return [pick(rng, lexicon[meaning]) for meaning in meanings if meaning]
 
 
 def _silence(rng: Generator, shortest_s: float, longest_s: float | None = None) -> Wave:
@@ -297,12 +337,13 @@ def _silence(rng: Generator, shortest_s: float, longest_s: float | None = None) 
 
 def _draw_pitch(rng: Generator, sound: SoundClass) -> Pitch | None:
     pitches: list[Pitch | None] = [None, "low", "middle", "high"]
-    return _pick(rng, pitches) if sound.pitched else None
+    return pick(rng, pitches) if sound.pitched else None
 
 
-def _draw_event(rng: Generator, name: str, loudness: Sequence[Loudness | None]) -> SceneEvent:
+def draw_event(rng: Generator, name: str, loudness: Sequence[Loudness | None] = (None,)) -> SceneEvent:
+    """Draw how a sound of `SOUNDS` is heard: pitch, count, speed, and one of the levels."""
     sound = SOUNDS[name]
     count = int(rng.integers(1, MAX_COUNT + 1)) if sound.countable else None
     speeds: list[Speed | None] = [None, "slow", "fast"]
-    speed = _pick(rng, speeds) if (count or 1) > 1 else None
-    return SceneEvent(name, _draw_pitch(rng, sound), count, speed, _pick(rng, loudness))
+    speed = pick(rng, speeds) if (count or 1) > 1 else None
+    return SceneEvent(name, _draw_pitch(rng, sound), count, speed, pick(rng, loudness))

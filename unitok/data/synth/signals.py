@@ -7,6 +7,8 @@ Letters: N samples at `RATE_HZ`, P partials. Times `t` are `[N]`, in s.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
@@ -28,11 +30,15 @@ __all__ = [
     "bandpass",
     "noise",
     "scatter",
+    "sounding",
+    "limited",
 ]
 
 RATE_HZ = 16000
 """Sample rate of all sounds."""
 TURN = 2 * np.pi
+AUDIBLE = 0.01
+"""Share of a sound's peak, -40 dB, from which on it counts as heard."""
 TABLE = 8192
 """Samples of one period in a wave table."""
 
@@ -109,6 +115,18 @@ def scatter(rng: Generator, t: Wave, per_second: float, kernel: Wave) -> Wave:
     hits = (rng.random(len(t)) < per_second / RATE_HZ) * rng.exponential(size=len(t))
     n = _fast_length(len(t) + len(kernel))
     return np.fft.irfft(np.fft.rfft(hits, n) * np.fft.rfft(kernel, n), n)[: len(t)]
+
+
+def sounding(wave: Wave) -> tuple[int, int]:
+    """Return where a sound begins and ends, in samples: within 40 dB of its peak. Of silence, all of it."""
+    heard = np.flatnonzero(np.abs(wave) > AUDIBLE * np.abs(wave).max(initial=0.0))
+    return (int(heard[0]), int(heard[-1]) + 1) if len(heard) else (0, len(wave))
+
+
+def limited(waves: Mapping[str, Wave], peak: float = 0.98) -> dict[str, Wave]:
+    """Return waves, all turned down alike if need be, so that none exceeds the peak: sums of others stay sums."""
+    loudest = max(float(np.abs(wave).max(initial=0.0)) for wave in waves.values())
+    return {name: wave / max(1.0, loudest / peak) for name, wave in waves.items()}
 
 
 def _fast_length(n: int) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.random import Generator
 
+from unitok.data.synth.grammar import with_article
 from unitok.data.synth.signals import (
     RATE_HZ,
     TURN,
@@ -75,6 +76,11 @@ class SoundClass:
     def countable(self) -> bool:
         """Whether it comes as events that one counts."""
         return self.seconds is not None
+
+    @property
+    def named(self) -> str:
+        """Its noun, with an article if it takes one."""
+        return with_article(self.noun) if self.article else self.noun
 
     def frequency(self, rng: Generator, pitch: Pitch | None = None) -> float:
         """Draw a frequency in Hz.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,10 +14,13 @@ from typing import Literal
 from unitok.audio import Audio
 from unitok.errors import DataError, MissingDependencyError, suggest
 
-__all__ = ["FLITE_VOICES", "VoiceStyle", "list_voices", "speak"]
+__all__ = ["FLITE_VOICES", "TIMED_VOICES", "VoiceStyle", "list_voices", "speak", "speak_with_phones"]
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 """The English flite voices at 16 kHz; any other voice name is taken for one of espeak-ng's (`es`, `en-gb+f3`, …)."""
+
+TIMED_VOICES = ("slt", "rms", "awb")
+"""The flite voices that print the very durations they speak with, to 5 ms; `kal16` prints others."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class VoiceStyle:
     rate: float = 1.0
     """Speed, relative to the voice's own."""
     pitch: float = 1.0
-    """Mean pitch, relative to the voice's own."""
+    """Mean pitch, relative to the voice's own; the flite voice `rms` has one only and ignores it."""
 
 
 _MEAN_PITCH_HZ = {"slt": 170.0, "rms": 105.0, "awb": 120.0, "kal16": 105.0}
@@ -61,7 +65,32 @@ def speak(text: str, voice: str, style: VoiceStyle | None = None, sample_rate_hz
     """
     if not re.search(r"\w", text):
         raise DataError(f"There is nothing to speak in {text!r}. Give a text with at least one letter or digit.")
-    style = style or VoiceStyle()
+    return _spoken(text, voice, style or VoiceStyle())[0].resample(sample_rate_hz)
+
+
+def speak_with_phones(text: str, voice: str, style: VoiceStyle | None = None) -> tuple[Audio, list[tuple[str, float]]]:
+    """Speak `text` with a flite voice, and say when each of its phones ends.
+
+    Args:
+        text: A sentence or more.
+        voice: One of `TIMED_VOICES`.
+        style: As `speak` takes it.
+
+    Returns:
+        Mono audio at 16 kHz, and each phone with the time at which it ends, in s; `pau` is a pause.
+
+    Raises:
+        DataError: If the times of the voice are not those of its audio.
+    """
+    if voice not in TIMED_VOICES:
+        raise DataError(f"voice '{voice}' does not tell when its phones end. Allowed: {', '.join(TIMED_VOICES)}.")
+    audio, said = _spoken(text, voice, style or VoiceStyle(), ["-psdur"])
+    pairs = (item.rpartition(":") for item in said.split())
+    return audio, [(phone, float(end)) for phone, _, end in pairs]
+
+
+def _spoken(text: str, voice: str, style: VoiceStyle, options: Sequence[str] = ()) -> tuple[Audio, str]:
+    """Return speech at the voice's own rate, and what the synthesiser printed."""
     program = "flite" if voice in FLITE_VOICES else "espeak-ng"
     if shutil.which(program) is None:
         raise MissingDependencyError(
@@ -70,14 +99,14 @@ def speak(text: str, voice: str, style: VoiceStyle | None = None, sample_rate_hz
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         command = _flite(text, voice, style, path) if program == "flite" else _espeak(text, voice, style, path)
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run([command[0], *options, *command[1:]], capture_output=True, text=True)
         if done.returncode or not path.exists() or path.stat().st_size <= 44:
             known = list_voices()
             raise DataError(
                 f"{program} could not speak with voice '{voice}': {done.stderr.strip() or 'no sound came out'}."
                 f"{suggest(voice, known)}"
             )
-        return Audio.read(path).mono().resample(sample_rate_hz)
+        return Audio.read(path).mono(), done.stdout
 
 
 def _flite(text: str, voice: str, style: VoiceStyle, path: Path) -> list[str]:
