@@ -47,13 +47,27 @@ def test_what_is_exported_is_what_was_trained_average_and_all(shards, tmp_path):
     lm.export(tmp_path / "model")
     loaded = load_checkpoint(tmp_path / "model")
     assert loaded.vocabulary == lm.vocabulary
-    assert loaded.tasks == lm.tasks
+    assert loaded.tasks == {name: replace(task, instructions=()) for name, task in lm.tasks.items()}
     assert loaded.audio_tokenizer.fingerprint == lm.codec_fingerprint
     exported = dict(loaded.lm.named_parameters())
     for name, average in lm._average.average.items():
         torch.testing.assert_close(exported[name].detach(), average)
         assert torch.equal(dict(lm.lm.named_parameters())[name], raw[name])
     assert any(not torch.equal(exported[name], raw[name]) for name in exported)
+
+
+def test_a_model_keeps_the_instructions_that_it_learned(shards, tmp_path):
+    lm = module()
+    data = RecordDataModule(shards, batching=BatchConfig(200), tasks=["tts", {"task": "asr", "instructed": 0.5}, "asr"])
+    settings = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    L.Trainer(max_steps=2, default_root_dir=tmp_path, **settings).fit(lm, datamodule=data)
+    lm.export(tmp_path / "model")
+    loaded = load_checkpoint(tmp_path / "model").tasks
+    assert loaded["asr"].instructions == Task.load("asr").instructions != ()
+    assert loaded["tts"].instructions == ()
+    again = LMModule(init_from=str(tmp_path / "model"), tasks=["se"])
+    assert again.as_checkpoint(again.lm).tasks["asr"].instructions
+    assert not again.as_checkpoint(again.lm).tasks["se"].instructions
 
 
 def test_a_new_model_begins_with_the_codes_of_its_codec():
@@ -299,7 +313,7 @@ def test_defaults_of_generation_that_suit_the_model_go_into_its_cards(tmp_path):
     module(generate={"tts": {"guidance": 1.5, "best_of": 3}}).export(tmp_path / "model")
     tasks = load_checkpoint(tmp_path / "model").tasks
     assert tasks["tts"].generate == replace(Task.load("tts").generate, guidance=1.5, best_of=3)
-    assert tasks["asr"] == Task.load("asr")
+    assert tasks["asr"] == replace(Task.load("asr"), instructions=())
     tuned = LMModule(init_from=str(tmp_path / "model"), generate={"tts": {"best_of": 1}})
     assert tuned.tasks["tts"].generate == replace(Task.load("tts").generate, guidance=1.5)
 

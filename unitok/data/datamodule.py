@@ -214,6 +214,11 @@ class RecordDataModule(L.LightningDataModule):
         if wanted and wanted[0] not in self._datasets:
             raise DataError(f"data.init_args.{wanted[0]} is not set: 'unitok {stage}' needs record shards there.")
 
+    @property
+    def instructed(self) -> frozenset[str]:
+        """Tasks that are sometimes asked for in words."""
+        return frozenset(entry.task for entry in self.mix if entry.instructed)
+
     def dataset(self, split: str) -> MixDataset | None:
         """Return the examples of `train`, `val` or `test`; None where the split is not set up."""
         return self._datasets.get(split)

@@ -110,6 +110,7 @@ class LMModule(L.LightningModule):
                 f"model.init_args.model_card: '{model_card}' does not exist. Write it, or leave the setting out."
             )
         self.optimizer_config, self.schedule_config, self.alignment_prior = optimizer, schedule, alignment_prior
+        self._instructed: set[str] = set()
         if init_from is not None:
             settings = {
                 "lm": lm,
@@ -119,6 +120,7 @@ class LMModule(L.LightningModule):
             }
             _check_not_set(settings, init_from)
             base = load_checkpoint(init_from)
+            self._instructed = {name for name, task in base.tasks.items() if task.instructions}
             self._adapter = (adapter, Base.of(init_from, base)) if adapter else None
             parts = _continued(base, tasks or [], langs or [], adapter, semantic_tokenizer)
         elif adapter is not None:
@@ -170,13 +172,17 @@ class LMModule(L.LightningModule):
         return self._tokenizers[2]
 
     def as_checkpoint(self, lm: UnitokLM, name: str = "model", **notes: Any) -> Checkpoint:
-        """Return the parts of the model, with `lm` for its weights."""
+        """Return the parts of the model, with `lm` for its weights; cards keep instructions that were trained."""
+        tasks = {
+            name: task if name in self._instructed else replace(task, instructions=())
+            for name, task in self.tasks.items()
+        }
         return Checkpoint(
             lm,
             self.vocabulary,
             self.text_tokenizer,
             self.audio_tokenizer,
-            self.tasks,
+            tasks,
             name,
             notes,
             semantic_tokenizer=self.semantic_tokenizer,
@@ -196,7 +202,8 @@ class LMModule(L.LightningModule):
         return output.loss
 
     def on_train_start(self) -> None:
-        """Start the clock of tokens per second."""
+        """Note which tasks are asked for in words, and start the clock of tokens per second."""
+        self._instructed |= getattr(self.trainer.datamodule, "instructed", frozenset())  # type: ignore[attr-defined]
         self._n_positions.clear()
         self._clock = time.perf_counter()
 
