@@ -16,9 +16,9 @@ MAX_LINES = 600
 LEVELS = (
     {"errors", "folders", "cards", "audio", "vocabulary", "markers", "pattern", "sequence", "plotting"}
     | {"tasks", "tokenizers", "features"},
-    {"model"},
+    {"model", "kernels"},
     {"checkpoint", "adapters", "generation", "api", "convert"},
-    {"data", "training", "evaluation", "cli", "__main__"},
+    {"data", "training", "evaluation", "benchmark", "cli", "__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 TOP = {"training", "cli"}

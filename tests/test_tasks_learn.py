@@ -20,9 +20,10 @@ from unitok.data.manifest import read_manifest, write_manifest
 from unitok.data.records import RecordReader
 from unitok.sequence import TokenSequence
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("flite") and shutil.which("espeak-ng")), reason="needs flite and espeak-ng"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (shutil.which("flite") and shutil.which("espeak-ng")), reason="needs flite and espeak-ng"),
+]
 TASKS = shipped_tasks()
 LANGS = ["en", "es", "de", "fr"]
 WIDTH = {"tiny": 96, "tiny_stereo": 64}

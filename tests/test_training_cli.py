@@ -68,7 +68,17 @@ def test_every_shipped_config_is_understood(name, capsys):
     assert "class_path" in yaml.safe_load(capsys.readouterr().out)["model"]
 
 
-@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("patterns/")])
+ALIKE = ("patterns/parallel", "patterns/flatten", "patterns/coarse_first")  # as the others go through training
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else [])
+        for name in OVERLAYS
+        if name.startswith("patterns/")
+    ],
+)
 def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards, stereo_shards, tmp_path):
     n_channels = 2 if "stereo" in name else 1
     records = stereo_shards if n_channels == 2 else shards

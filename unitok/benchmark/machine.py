@@ -16,7 +16,7 @@ __all__ = ["Timing", "bandwidth_gb_per_s", "interleaved"]
 
 FOREIGN_CORES = 0.08
 """A repeat is thrown away if other processes used more than so many cores meanwhile."""
-IDLE_WAIT_S = 60.0
+IDLE_WAIT_S = 5.0
 PROBE_BYTES = 1 << 28
 
 logger = logging.getLogger("unitok")
