@@ -17,7 +17,8 @@ from unitok.cli.fit import calm
 from unitok.cli.main import main
 from unitok.errors import CardError, UnitokError
 from unitok.training.cli import UnitokCLI
-from unitok.training.plan import audio_sizes, planned_lm, text_size
+from unitok.training.plan import audio_sizes, planned_lm, semantic_size, text_size
+from unitok.vocabulary import Vocabulary
 
 RECIPES = sorted(
     name.removeprefix("recipes/")
@@ -25,6 +26,9 @@ RECIPES = sorted(
     if name.startswith("recipes/") and not name.startswith("recipes/tiny/")
 )
 TINY = "out/recipes/tiny"
+SLOW = {"audiogen", "audiolm/coarse", "audiolm/fine", "lauragpt", "musiclm/coarse", "musiclm/fine", "musiclm/semantic"}
+SLOW |= {"speechx", "vall_e_x"}
+"""Tiny trainings that nearly repeat another one."""
 MILLION = 10**6
 
 
@@ -64,10 +68,12 @@ SIZES = {
         text_ids=151936,
     ),
     # "0.3 B a stage" (section 4): its published sizes, 12 layers of 1024 and 4096, do not give that many.
-    "audiolm/coarse": Size(stack(12, 1024, 4096, 3) + 2 * 4 * 1024 * 1024, 300 * MILLION, tolerance=0.3),
+    "audiolm/semantic": Size(stack(12, 1024, 4096, 3) + 4 * 1024 * 1024, 300 * MILLION, tolerance=0.35),
+    "audiolm/coarse": Size(stack(12, 1024, 4096, 3) + 2 * 5 * 1024 * 1024, 300 * MILLION, tolerance=0.3),
     "audiolm/fine": Size(stack(12, 1024, 4096, 3) + 2 * 12 * 1024 * 1024, 300 * MILLION, tolerance=0.3),
     # "430 M a stage" (section 4).
-    "musiclm/coarse": Size(stack(24, 1024, 4096, 3) + 2 * 4 * 1024 * 1024, 430 * MILLION),
+    "musiclm/semantic": Size(stack(24, 1024, 4096, 3) + 4 * 1024 * 1024, 430 * MILLION),
+    "musiclm/coarse": Size(stack(24, 1024, 4096, 3) + 2 * 5 * 1024 * 1024, 430 * MILLION),
     "musiclm/fine": Size(stack(24, 1024, 4096, 3) + 2 * 12 * 1024 * 1024, 430 * MILLION),
     # "1.5 B" (section 3.1).
     "musicgen": Size(MUSICGEN, 1500 * MILLION),
@@ -114,7 +120,8 @@ def test_a_recipe_has_the_published_size(name):
 def test_a_recipe_says_what_it_is_and_where_each_value_is_from(name):
     text = find_card("configs", f"recipes/{name}").read_text(encoding="utf-8")
     head, body = text.split("seed_everything", 1)
-    for said in (f"unitok fit --config recipes/{name}\n", f"recipes/tiny/{name}", "Override a value:", "Sources:"):
+    assert re.search(rf"unitok fit --config recipes/{name}( --|\n)", head)
+    for said in (f"recipes/tiny/{name}", "Override a value:", "Sources:"):
         assert said in head, f"{name} does not say {said}"
     tags = set(re.findall(r"\[(\d)\]", body.replace("[0, 1, 2, 3]", "")))
     assert tags
@@ -135,12 +142,24 @@ def test_sizes_come_from_cards_alone():
     assert audio_sizes("mimi_24khz_32") == (32, 2048)
     assert audio_sizes("encodec_32khz_stereo") == (8, 2048)
     assert audio_sizes("toy_audio") == (4, 8)
+    assert semantic_size("w2v_bert_2_km1024") == 1024
     assert text_size("bytes") == 256
     assert text_size("phonemes_en") > 100
     with pytest.raises(CardError, match="no card 'recipes/val_e'"):
         planned_lm("recipes/val_e")
     with pytest.raises(UnitokError, match=r"model.init_args has no lm, text_tokenizer, audio_tokenizer, tasks"):
         planned_lm("mini/codec")
+    with pytest.raises(CardError, match=r"bytes.yaml: is of kind 'bytes', a tokenizer of kind 'semantic' is needed"):
+        semantic_size("bytes")
+
+
+def test_semantic_ids_are_part_of_a_plan(tmp_path):
+    words = Vocabulary.create(["semantic_continuation"], [], 256, [1024], semantic_size=1024)
+    assert planned_lm("recipes/audiolm/semantic").embedding.num_embeddings == words.size
+    card = find_card("tokenizers", "hubert_base_km500").read_text(encoding="utf-8")
+    (tmp_path / "km.yaml").write_text(card.replace("hubert_base_km500", "km").replace("codebook_size: 500\n", ""))
+    with pytest.raises(CardError, match="km.yaml: says no codebook_size, which a plan needs"):
+        semantic_size(tmp_path / "km.yaml")
 
 
 @dataclass
@@ -155,26 +174,30 @@ class Corpus:
     """Folder of records -> options of `unitok prepare`."""
     needs: str | None = None
     """A program that makes it."""
+    semantic: bool = False
+    """Are its records prepared with semantic tokens, of a tokenizer that is trained on it?"""
 
 
 HEARD = ["--tokenizer", "toy_audio", "--feature-inputs"]
 SOUND_SHARDS = {"sounds": [*HEARD, "ear:conformer_tiny=audio"], "sounds_fine": ["--tokenizer", "toy_audio_fine"]}
 SPEECH_SHARDS = {"speech": [*HEARD, "ear:conformer_tiny=audio,ear:conformer_tiny=noisy_audio"]}
 CORPORA = {
-    "sounds": Corpus([], "audio", SOUND_SHARDS),
-    "speech": Corpus(["--noisy"], "audio,noisy_audio", SPEECH_SHARDS, needs="flite"),
+    "sounds": Corpus([], "audio", SOUND_SHARDS, semantic=True),
+    "speech": Corpus(["--noisy"], "audio,noisy_audio", SPEECH_SHARDS, needs="flite", semantic=True),
     "translation": Corpus([], "audio,target_audio", {"translation": ["--tokenizer", "toy_audio"]}, needs="espeak-ng"),
 }
 SOUND, SPEECH, PAIR = (f"{TINY}/corpus/{name}/audio/train-0-0000000.wav" for name in CORPORA)
 CAPTION = {"text": "A dog barks."}
 REQUESTS = {
-    "uniaudio": ("tta", CAPTION),
+    "uniaudio": ("vc_semantic", {"audio": SPEECH, "prompt": SPEECH}),
     "speechx": ("se_text", {"audio": SPEECH}),
     "viola": ("s2tt", {"audio": PAIR, "lang": "en"}),
     "lauragpt": ("asr_features", {"audio": SPEECH}),
-    "audiolm/coarse": ("audio_continuation", {"prompt": SOUND}),
+    "audiolm/semantic": ("semantic_continuation", {"prompt": SOUND}),
+    "audiolm/coarse": ("audio_continuation_semantic", {"semantic": SOUND, "prompt": SOUND}),
     "audiolm/fine": ("audio_detail", {"audio": SOUND}),
-    "musiclm/coarse": ("tta", CAPTION),
+    "musiclm/semantic": ("text_to_semantic", CAPTION),
+    "musiclm/coarse": ("semantic_to_acoustic", {"semantic": [1, 2, 3]}),
     "musiclm/fine": ("audio_detail", {"audio": SOUND}),
     "musicgen": ("tta", CAPTION),
     "audiogen": ("tta", CAPTION),
@@ -198,15 +221,21 @@ def corpus(tmp_path_factory):
         made.add(name)
         out = f"{TINY}/corpus/{name}"
         assert main(["synth", "--corpus", name, *plan.options, "--utterances", "12", "--out", out]) == 0
+        semantic = [] if not plan.semantic else ["--semantic-tokenizer", f"{TINY}/{name}_km"]
+        if plan.semantic:
+            clusters = ["--features", "log_mel", "--clusters", "8", "--deduplicate", "--out", f"{TINY}/{name}_km"]
+            assert main(["train-kmeans", "--manifest", f"{out}/manifest.jsonl", *clusters]) == 0
         for shards, options in plan.shards.items():
             prepare = ["prepare", "--manifest", f"{out}/manifest.jsonl", "--audio-fields", plan.audio_fields]
-            assert main([*prepare, *options, "--out", f"{TINY}/{shards}"]) == 0
+            assert main([*prepare, *options, *semantic, "--out", f"{TINY}/{shards}"]) == 0
 
     yield make
     os.chdir(before)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in RECIPES]
+)
 def test_a_recipe_made_tiny_learns_and_generates(name, corpus):
     tiny = find_card("configs", f"recipes/tiny/{name}")
     text = tiny.read_text(encoding="utf-8")
@@ -227,7 +256,12 @@ def generates(name):
     """Ask a tiny model for something."""
     task, conditions = REQUESTS.get(name, ("tts", {"text": "One fish."}))
     model = unitok.load(f"{TINY}/{name}/model")
-    if model.tasks[task].targets[0].kind == "audio":
+    kind = model.tasks[task].targets[0].kind
+    if kind == "audio":
         assert model.generate(task, **conditions, seed=0, max_seconds=1.0).duration_s > 0
+    elif kind == "semantic":
+        ids = model.generate(task, **conditions, seed=0, max_seconds=1.0)
+        assert 0 < ids.shape[1] <= 100
+        assert int(ids.max()) < 8
     else:
         assert isinstance(model.generate(task, **conditions, seed=0, max_text_tokens=16), str)

@@ -117,6 +117,30 @@ def test_one_store_serves_sequences_with_and_without_repetitions(deduplicate, sh
         assert f"[{len(expected)} tokens{seconds}]" in str(sequence)
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15, 0.2, 0.25])
+@pytest.mark.parametrize("deduplicate", [True, False])
+def test_a_continuation_may_begin_within_a_run(deduplicate, seconds, shards, km):
+    tokenizer, text = load_semantic_tokenizer(km), ByteTokenizer()
+    tokenizer.deduplicate = deduplicate
+    vocabulary = Vocabulary.create(["semantic_continuation"], [], text.size, [8] * 4, semantic_size=tokenizer.size)
+    builder = SequenceBuilder(vocabulary, text, 25.0, semantic_tokenizer=tokenizer)
+    card = Task.load("semantic_continuation")
+    task = replace(card, conditions=(replace(card.conditions[0], max_seconds=seconds),))
+    reader = RecordReader(shards)
+    examples = TaskExamples(reader, task, builder)
+    assert len(examples) == len(TEXTS)
+    for i in range(len(examples)):
+        ids = reader.semantic("audio", i).frames()
+        sequence = examples.sequence(i, np.random.default_rng(0))
+        first = min(round(20 * seconds), len(ids) // 2)
+        pieces = ids[:first], ids[first:]
+        expected = [collapse(piece).ids.tolist() if deduplicate else piece.tolist() for piece in pieces]
+        assert [sequence.codes(name).tolist()[0] for name in ("prompt", "semantic")] == expected
+        assert len(sequence) < examples.lengths[i], "there is room for a language, which these records do not have"
+    alone = TaskExamples(reader, task, builder, optional_dropout=1.0).sequence(0, np.random.default_rng(0))
+    assert "prompt" not in alone.split()
+
+
 def test_time_is_cut_before_repetitions_go(km):
     tokenizer, text = load_semantic_tokenizer(km), ByteTokenizer()
     vocabulary = Vocabulary.create(["part"], [], text.size, [8] * 4, semantic_size=6)

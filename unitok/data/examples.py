@@ -197,7 +197,9 @@ class TaskExamples:
             if field.source == "same_speaker":
                 return self._measure_peers(frames, self._limit(field))
             if field.source in CUT_SOURCES:
-                return frames > (1 if field.source == "start" else 2), np.zeros_like(frames)
+                # The cut may go through a run of equal ids, of which both sides then have one.
+                more = int(field.kind == "semantic" and self.builder.rates.deduplicated)
+                return frames > (1 if field.source == "start" else 2), np.full_like(frames, more)
             limit = self._limit(field)
             return frames > 0, frames if limit is None else np.minimum(frames, limit)
         encode = self.builder.text_tokenizer.encode

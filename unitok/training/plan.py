@@ -18,10 +18,10 @@ from unitok.model.lm import UnitokLM
 from unitok.tasks import Task
 from unitok.tokenizers import load_text_tokenizer
 from unitok.tokenizers.base import read_tokenizer_card
-from unitok.tokenizers.settings import SETTINGS, PhonemeSettings, StereoSettings
+from unitok.tokenizers.settings import SETTINGS, PhonemeSettings, SemanticSettings, StereoSettings
 from unitok.vocabulary import Vocabulary
 
-__all__ = ["audio_sizes", "planned_lm", "text_size"]
+__all__ = ["audio_sizes", "planned_lm", "semantic_size", "text_size"]
 
 
 def planned_lm(*configs: str | Path, text_ids: int | None = None) -> UnitokLM:
@@ -39,11 +39,13 @@ def planned_lm(*configs: str | Path, text_ids: int | None = None) -> UnitokLM:
     settings = _model_settings(configs)
     codebooks, codes = audio_sizes(settings["audio_tokenizer"])
     codebooks = settings.get("n_codebooks") or codebooks
+    semantic = settings.get("semantic_tokenizer")
     vocabulary = Vocabulary.create(
         [Task.load(name).name for name in settings["tasks"]],
         settings.get("langs") or [],
         text_size(settings["text_tokenizer"]) if text_ids is None else text_ids,
         [codes] * codebooks,
+        semantic_size(semantic) if semantic else 0,
     )
     with torch.device("meta"):
         return UnitokLM(LMConfig.from_dict(settings["lm"]), vocabulary)
@@ -66,6 +68,21 @@ def audio_sizes(name_or_path: str | Path) -> tuple[int, int]:
     if codebooks is None or codes is None:
         raise CardError(f"{card.file}: says no codebooks and codebook_size, which a plan needs. Write them there.")
     return codebooks, codes
+
+
+def semantic_size(name_or_path: str | Path) -> int:
+    """Return how many ids a semantic tokenizer has, as its card says, without centroids or encoder.
+
+    Raises:
+        CardError: If there is no such tokenizer, or its card does not say.
+    """
+    card = read_tokenizer_card(name_or_path)
+    if (kind := card.get("kind")) != "semantic":
+        raise CardError(f"{card.file}: is of kind '{kind}', a tokenizer of kind 'semantic' is needed. Name one.")
+    size = SemanticSettings.from_card(card).codebook_size
+    if size is None:
+        raise CardError(f"{card.file}: says no codebook_size, which a plan needs. Write it there.")
+    return size
 
 
 def text_size(name_or_path: str | Path) -> int:
