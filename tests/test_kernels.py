@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -103,6 +104,25 @@ def test_weights_that_changed_are_used_as_they_are_now():
     model.native = None
     assert not torch.allclose(before, after, atol=1e-2)
     torch.testing.assert_close(after, decode(model, x, positions), rtol=0, atol=1e-5)
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_threads_of_python_do_not_disturb_each_other():
+    models = [transformer("plain"), transformer("grouped")]
+    xs = [torch.randn(2, 5, model.config.d_model) for model in models]
+    positions = torch.arange(5).expand(2, -1)
+    expected = []
+    for model, x in zip(models, xs, strict=True):
+        attach(model)
+        expected.append(decode(model, x, positions))
+
+    def again(i: int) -> bool:
+        with torch.inference_mode():
+            return all(torch.equal(decode(models[i % 2], xs[i % 2], positions), expected[i % 2]) for _ in range(5))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(again, range(8)))
 
 
 @needs_kernels

@@ -25,6 +25,14 @@ __all__ = ["add_arguments", "run"]
 logger = logging.getLogger(__name__)
 
 MAX_WIDTH = 100
+WHENCE = {
+    "same_record": "of the same record",
+    "same_speaker": "from another record of the same speaker",
+    "start": "the start of what is made",
+    "before": "what comes before what is made",
+    "after": "what comes after what is made",
+}
+"""What a card's `from` means, in words."""
 WIDEST_FIELDS = 40
 MAX_PIECES = 12
 OTHERS = "More"
@@ -175,7 +183,7 @@ def _field_lines(field: Field) -> list[str]:
         f"the first {field.max_seconds:g} s" if field.max_seconds is not None else "",
         f"as long as {field.same_length_as}" if field.same_length_as else "",
         "guided" if field.guided else "",
-        f"in training from the {field.source.replace('_', ' ')}" if field.source else "",
+        f"in training {WHENCE[field.source]}" if field.source else "",
         f"loss weight {field.loss_weight:g}" if field.loss_weight != 1.0 else "",
     ]
     head = f"{field.name:<14}{field.kind:<10}"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache, lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeStack", "attach_stacks", "native_linear"]
 
+ONE_AT_A_TIME = Lock()
+"""The kernels' threads serve one call; Python's own may make several."""
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
@@ -112,13 +116,14 @@ class NativeStack:
         rows = _rows(B, s)
         if cache.max_positions > self._angles.shape[1]:
             self._angles = self._all_angles(cache.max_positions)
-        for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
-            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
         cos, sin = self._angles
         at = _Positions(
             B * s, cache.max_positions, rows.data_ptr(), places.data_ptr(), cos.data_ptr(), sin.data_ptr()
         )  # fmt: skip
-        _library().run_stack(_pool(), ctypes.byref(self._stack), ctypes.byref(at), states.data_ptr())
+        with ONE_AT_A_TIME:
+            for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
+                layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+            _library().run_stack(_pool(), ctypes.byref(self._stack), ctypes.byref(at), states.data_ptr())
         return states.view(B, s, D)
 
     def _all_angles(self, n: int) -> Tensor:
@@ -149,7 +154,8 @@ def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: 
     matrix = _Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])
     x = x.contiguous()
     out = x.new_empty(*x.shape[:-1], matrix.rows)
-    _library().run_linear(_pool(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr())
+    with ONE_AT_A_TIME:
+        _library().run_linear(_pool(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr())
     return out
 
 
@@ -202,10 +208,10 @@ def _library() -> ctypes.CDLL:
 
 
 def _pool() -> int:
-    return _pool_of(torch.get_num_threads())
+    return _pool_of(torch.get_num_threads(), os.getpid())
 
 
 @cache
-def _pool_of(n_threads: int) -> int:
-    """Return threads that are there for the rest of the process."""
+def _pool_of(n_threads: int, process: int) -> int:
+    """Return threads that are there for the rest of the process; a process that was forked off has none of its own."""
     return _library().new_pool(c_int32(n_threads))
