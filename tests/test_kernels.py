@@ -11,6 +11,7 @@ from torch import nn
 
 from unitok.generation.engine import Engine, GenerationRequest
 from unitok.kernels import attach, build, linear, why_not
+from unitok.model.cache import StaticCache
 from unitok.model.compact import WEIGHT_TYPES, CompactLinear, compact
 from unitok.model.config import RopeScaling, TransformerConfig
 from unitok.model.transformer import Transformer
@@ -134,6 +135,22 @@ def test_copies_begin_without_and_other_layers_stay_with_pytorch():
     model.blocks[0].attention.q_proj = nn.Sequential(nn.Linear(50, 50, bias=False))
     assert not attach(model)
     assert not attach(transformer("plain").double())
+    assert not attach(transformer("plain").bfloat16()), "only matrices may be of 16 bits"
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_states_and_caches_of_other_types_stay_with_pytorch():
+    model, positions = transformer("plain"), torch.zeros(1, 1, dtype=torch.long)
+    attach(model)
+    for x, dtype in ((torch.randn(1, 1, 50).bfloat16(), torch.float32), (torch.randn(1, 1, 50), torch.bfloat16)):
+        cache = StaticCache(2, 1, 5, 4, 10, dtype=dtype)
+        assert not model.native.takes(x, cache)
+    cache = model.new_cache(1, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mask = cache.advance(positions)
+        y = model(torch.randn(1, 1, 50).bfloat16(), attn_mask=mask, cache=cache, positions=positions)
+    assert y.isfinite().all()
 
 
 @needs_kernels

@@ -99,6 +99,11 @@ class NativeStack:
         """Copies of a model, in this process or another, have weights of their own: `attach` makes them a new one."""
         return type(None), ()
 
+    def takes(self, x: Tensor, cache: StaticCache) -> bool:
+        """Are states and cache of the type, and where, the kernels read and write?"""
+        tensors = [x, cache.keys[0]] if cache.in_place else []
+        return bool(tensors) and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
+
     def run(self, x: Tensor, cache: StaticCache, positions: Tensor) -> Tensor:
         """Run new positions, each of which sees all up to itself in its row, as `Transformer.forward` does.
 
@@ -149,7 +154,10 @@ def attach_stacks(module: nn.Module, wanted: bool = True) -> bool:
 
 def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor | None:
     """Return `x` `[…, N]` times a matrix `[R, N]`, float32; None where there is no native code for these."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype not in KINDS or library() is None:
+    beside = [tensor for tensor in (scale, bias) if tensor is not None]
+    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in (x, *beside)):
+        return None
+    if weight.dtype not in KINDS or not weight.is_contiguous() or library() is None:
         return None
     matrix = _Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])
     x = x.contiguous()
@@ -167,9 +175,12 @@ def _fits(transformer: Transformer) -> bool:
         parts = [_part(block, path) for path in (*MATRICES.values(), *NORMS.values())]
         if not all(type(part).__name__ in PARTS for part in parts):
             return False
-    weights = [*transformer.parameters(), *transformer.buffers()]
+    named = [*transformer.named_parameters(), *transformer.named_buffers()]
     return library() is not None and all(
-        weight.device.type == "cpu" and weight.dtype in KINDS and weight.is_contiguous() for weight in weights
+        weight.device.type == "cpu"
+        and weight.is_contiguous()
+        and weight.dtype in (KINDS if name.endswith("_proj.weight") else (torch.float32,))
+        for name, weight in named
     )
 
 

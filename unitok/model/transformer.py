@@ -120,7 +120,7 @@ class Transformer(nn.Module):
             positions = torch.arange(x.shape[1], device=x.device)[None]
         B, S, _ = x.shape
         few = B * S <= FEW_POSITIONS and (S == 1 or is_causal) and not torch.is_grad_enabled()
-        if few and self.native is not None and cache is not None and cache.in_place:
+        if few and self.native is not None and cache is not None and self.native.takes(x, cache):
             return self.native.run(x, cache, positions)
         rope = rope_angles(positions, self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
         x = self.dropout(x)
