@@ -58,7 +58,9 @@ class CompactLinear(nn.Module):
 
     def _few(self, x: Tensor) -> Tensor:
         """Without native code: PyTorch multiplies whole numbers, on CPUs fast with inputs of 16 bits."""
-        if self.scale is None or x.device.type != "cpu":
+        R, N = self.weight.shape
+        # Its rows have to begin at multiples of 64 bytes: with others it reads where it must not.
+        if self.scale is None or x.device.type != "cpu" or R % 16 or N % 64:
             return self._many(x)
         rows, ones = x.reshape(-1, x.shape[-1]).bfloat16(), torch.ones_like(self.scale, dtype=torch.bfloat16)
         y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, ones).to(x.dtype) * self.scale
