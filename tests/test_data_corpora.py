@@ -26,6 +26,7 @@ from unitok.data.synth.voices import VoiceStyle, speak
 from unitok.data.synth.word_times import speak_timed, timed_text
 from unitok.tokenizers.symbols import NOTES
 
+pytestmark = pytest.mark.slow
 needs_voices = pytest.mark.skipif(
     not (shutil.which("flite") and shutil.which("espeak-ng")), reason="needs flite and espeak-ng"
 )
