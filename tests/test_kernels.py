@@ -92,6 +92,14 @@ def test_a_matrix_gives_what_pytorch_gives(kind):
 
 
 @needs_kernels
+@pytest.mark.parametrize("n_inputs", [768, 5000, 20000])
+def test_the_largest_sums_of_whole_numbers_do_not_overflow(n_inputs):
+    weight, scale = torch.full((3, n_inputs), 127, dtype=torch.int8), torch.ones(3)
+    y = linear(weight, scale, None, torch.full((1, n_inputs), -0.5))
+    torch.testing.assert_close(y, torch.full((1, 3), -0.5 * 127 * n_inputs), rtol=1e-3, atol=0)
+
+
+@needs_kernels
 @torch.inference_mode()
 def test_weights_that_changed_are_used_as_they_are_now():
     model = transformer("plain")

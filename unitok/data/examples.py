@@ -21,7 +21,7 @@ from unitok.errors import DataError, suggest
 from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
 from unitok.tasks.builder import cut_pieces
-from unitok.tasks.task import CUT_SOURCES, names_in
+from unitok.tasks.field import CUT_SOURCES, names_in
 
 __all__ = ["MixDataset", "TaskExamples"]
 

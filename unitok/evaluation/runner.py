@@ -196,9 +196,9 @@ def _generate(
     rows = store.read() if store else {}
     if rows:
         logger.info("%d of %d items are there already", len(rows), len(items))
-    todo = [(place, item) for place, item in enumerate(items) if item.id not in rows]
-    for start in range(0, len(todo), how.batch_size):
-        batch = todo[start : start + how.batch_size]
+    missing = [(place, item) for place, item in enumerate(items) if item.id not in rows]
+    for start in range(0, len(missing), how.batch_size):
+        batch = missing[start : start + how.batch_size]
         requests = [_request(model, task, item, how) for _, item in batch]
         ready = [request for request in requests if not isinstance(request, Exception)]
         results = iter(run_each(model, ready, batch_size=how.batch_size, best_of=how.best_of, on_step=on_step))

@@ -74,20 +74,11 @@ class Barrier {
   std::atomic<int> arrived_{0}, turn_{0};
 };
 
-// Threads that sleep between calls.
+// Threads that sleep between calls, for the rest of the process.
 class Pool {
  public:
   explicit Pool(int n) : n_(n) {
     for (int i = 1; i < n; ++i) threads_.emplace_back([this, i] { work(i); });
-  }
-  ~Pool() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-      call_.fetch_add(1);
-    }
-    wake_.notify_all();
-    for (auto& thread : threads_) thread.join();
   }
   int size() const { return n_; }
   void run(const std::function<void(int)>& task) {
@@ -112,7 +103,6 @@ class Pool {
         wake_.wait(lock, [&] { return call_.load() != seen; });
       }
       seen = call_.load(std::memory_order_acquire);
-      if (stop_) return;
       (*task_)(i);
       busy_.fetch_sub(1, std::memory_order_release);
     }
@@ -122,7 +112,6 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<int> call_{0}, busy_{0};
-  std::atomic<bool> stop_{false};
   const std::function<void(int)>* task_ = nullptr;
 };
 
@@ -154,7 +143,8 @@ struct Inputs {
   void round() {
     whole.resize(n * width);
     step.resize(n);
-    const float most = std::fmin(32767.0f, std::floor(2147483647.0f / (127.0f * ((width + 7) / 8 + 1))));
+    // A register's 32 bits take at most every fourth product, in plain C++, and fewer elsewhere (`dot`).
+    const float most = std::fmin(32767.0f, std::floor(2147483000.0f / (127.0f * (width / 4 + 4))));
     for (int64_t m = 0; m < n; ++m) {
       const float* x = row(m);
       float largest = 1e-12f;
@@ -386,8 +376,6 @@ void attend_heads(const Stack& stack, const Layer& layer, const Positions& at, f
 extern "C" {
 
 void* new_pool(int32_t n_threads) { return new Pool(n_threads); }
-
-void delete_pool(void* pool) { delete static_cast<Pool*>(pool); }
 
 // x [M, D] through the whole stack, in place; new keys and values go into the cache.
 void run_stack(void* pool_, const Stack* stack_, const Positions* at_, float* x) {

@@ -1,15 +1,16 @@
 """Tasks: what a card under `tasks/` means.
 
-`task.py` reads cards and `settings.py` their settings of generation (no torch), `builder.py` lays values out as tokens,
-`example.py` those of a card's example.
+`task.py` reads cards, `field.py` their conditions and targets, `settings.py` their settings of generation (no torch in
+these three), `builder.py` lays values out as tokens, `example.py` those of a card's example.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitok.tasks.field import FIELD_KINDS, SOURCES, Field
 from unitok.tasks.settings import GenerateDefaults, Sampling
-from unitok.tasks.task import FIELD_KINDS, SOURCES, Field, Task, list_tasks
+from unitok.tasks.task import Task, list_tasks
 
 if TYPE_CHECKING:
     from unitok.tasks.builder import SequenceBuilder

@@ -16,7 +16,8 @@ from unitok.errors import DataError, TokenizerError, VocabularyMismatchError, su
 from unitok.markers import Markers
 from unitok.pattern import Pattern
 from unitok.sequence import FeatureValue, Rates, Role, Segment, TokenSequence
-from unitok.tasks.task import CUT_SOURCES, Field, Task
+from unitok.tasks.field import CUT_SOURCES, Field
+from unitok.tasks.task import Task
 from unitok.tokenizers.runs import collapse
 from unitok.vocabulary import Vocabulary
 

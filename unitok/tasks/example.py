@@ -12,7 +12,8 @@ import torch
 
 from unitok.sequence import FeatureValue, TokenSequence
 from unitok.tasks.builder import SequenceBuilder
-from unitok.tasks.task import SPELLED_KINDS, Field, Task
+from unitok.tasks.field import SPELLED_KINDS, Field
+from unitok.tasks.task import Task
 from unitok.tokenizers.bytes import ByteTokenizer
 from unitok.vocabulary import Vocabulary
 

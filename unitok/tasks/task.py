@@ -1,6 +1,7 @@
 """A task as its card defines it: which fields are conditions, which are targets, how to generate and to score.
 
-Not here: tokens (see `builder.py`). This module imports no torch, so that `unitok tasks` answers at once.
+Not here: what a field is (`field.py`), tokens (`builder.py`). This module imports no torch, so that `unitok tasks`
+answers at once.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from unitok.cards import SUFFIXES, CardReader, find_card, list_cards, read_card
 from unitok.errors import DataError, suggest
+from unitok.tasks.field import (
+    CUT_SOURCES,
+    NAME_IN_FORM,
+    SPELLED_KINDS,
+    TIMED_KINDS,
+    Field,
+    names_in,
+    read_condition,
+    read_target,
+)
 from unitok.tasks.settings import GenerateDefaults, out_of_range
 
-__all__ = ["FAMILIES", "FIELD_KINDS", "SOURCES", "Field", "FieldKind", "Source", "Task", "list_tasks"]
-
-FieldKind = Literal["text", "label", "audio", "semantic", "features"]
-"""What a field holds: text; a label (a voice, a class; spelled with text tokens); codec frames; semantic tokens; what
-an encoder makes of text or audio (conditions only)."""
-
-Source = Literal["same_record", "same_speaker", "start", "before", "after"]
-"""Where a condition's value comes from in training: the record itself; another record of its speaker; a piece of the
-recording that a target reads too, which then holds the rest: its first `max_seconds`, or what comes before or after a
-span that is drawn for the target."""
+__all__ = ["FAMILIES", "Task", "list_tasks"]
 
 FAMILIES = {
     "speech": "Speech out",
@@ -35,106 +37,6 @@ FAMILIES = {
     "pretext": "Pretext",
 }
 """What `family` in a card may be, with the heading `unitok tasks` lists it under."""
-FIELD_KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
-SOURCES: tuple[Source, ...] = get_args(Source)
-CUT_SOURCES: tuple[Source, ...] = ("start", "before", "after")
-TIMED_KINDS = ("audio", "semantic")
-GENERATED_KINDS: tuple[FieldKind, ...] = ("text", "label", "audio", "semantic")
-SPELLED_KINDS = ("text", "label")
-NAME_IN_FORM = r"\{(\w+)\}"
-
-
-def names_in(form: str) -> frozenset[str]:
-    """Return the names in braces of a form or an instruction."""
-    return frozenset(re.findall(NAME_IN_FORM, form))
-
-
-@dataclass(frozen=True)
-class Field:
-    """One condition or target of a task."""
-
-    name: str
-    """Name in Python (`model.generate("tts", text=…)`), on the command line (`--text`) and in a sequence."""
-    kind: FieldKind
-    """What it holds; decides its markers, `<audio> … </audio>`."""
-    optional: bool = False
-    """May be left out, in training as in generation."""
-    guided: bool = False
-    """Left out of some training examples, so that generation can be guided by it (`GenerateDefaults.guidance`)."""
-    aligned: bool = False
-    """Runs alongside the targets, as a text does with its speech; training may show where (`alignment_prior`)."""
-    field: str = ""
-    """The record field it is read from; the name where the card gives none."""
-    max_seconds: float | None = None
-    """Longest piece of audio used; a condition is cut to its first `max_seconds`."""
-    codebooks: int | None = None
-    """Of an audio condition: how many of its codebooks are used, the coarse ones; None means all."""
-    source: Source | None = None
-    """Where training takes the value from (card key `from`); None means the record itself."""
-    loss_weight: float = 1.0
-    """Weight of a target's loss."""
-    same_length_as: str = ""
-    """Of a target: the condition whose length it is given (card key `length: {same_as: …}`); empty means free."""
-    encoder: str = ""
-    """Of kind `features`: which of the model's feature inputs it goes through; the name where the card gives none."""
-    takes: Literal["text", "audio"] = "text"
-    """Of kind `features`: what the encoder takes."""
-    default: str | None = None
-    """Of kinds text and label: the value where none is given."""
-    form: str = ""
-    """Of kinds text and label: what is spelled, such as `[{voice}]{text}`; the conditions that it names have no place
-    of their own in the sequence. Where one of them has no value, the field's own is spelled alone."""
-
-    def __post_init__(self) -> None:
-        """Fill in the record field and the encoder."""
-        if not self.field:
-            object.__setattr__(self, "field", self.name)
-        if self.kind == "features" and not self.encoder:
-            object.__setattr__(self, "encoder", self.name)
-
-    @property
-    def names_within(self) -> frozenset[str]:
-        """Names of the other fields in `form`."""
-        return names_in(self.form) - {self.name}
-
-    @property
-    def is_timed(self) -> bool:
-        """True for audio and semantic tokens, which last a time."""
-        return self.kind in TIMED_KINDS
-
-    def shortened(self, values: Any, n: int) -> Any:
-        """Return at most `n` steps of `[…, T]`: the first, or the last of what comes before a target."""
-        return values[..., -n:] if self.source == "before" else values[..., :n]
-
-    def to_card(self) -> dict[str, Any]:
-        """Return the entry of this field in a card, without the keys that say nothing new."""
-        entry: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        if self.optional:
-            entry["optional"] = True
-        if self.guided:
-            entry["guided"] = True
-        if self.aligned:
-            entry["aligned"] = True
-        if self.field != self.name:
-            entry["field"] = self.field
-        if self.max_seconds is not None:
-            entry["max_seconds"] = self.max_seconds
-        if self.codebooks is not None:
-            entry["codebooks"] = self.codebooks
-        if self.source is not None:
-            entry["from"] = self.source
-        if self.kind == "features":
-            entry |= {"encoder": self.encoder, "takes": self.takes}
-        if self.default is not None:
-            entry["default"] = self.default
-        if self.form:
-            entry["form"] = self.form
-        if self.loss_weight != 1.0:
-            entry["loss_weight"] = self.loss_weight
-        if self.same_length_as:
-            entry["length"] = {"same_as": self.same_length_as}
-        return entry
-
 
 RESERVED_NAMES = (
     "task",
@@ -210,8 +112,8 @@ class Task:
         task = cls(
             name=reader.take("name", str, "", required=True),
             description=reader.take("description", str, "", required=True),
-            conditions=tuple(_condition(part) for part in reader.parts("conditions")),
-            targets=tuple(_target(part) for part in reader.parts("targets", required=True)),
+            conditions=tuple(read_condition(part) for part in reader.parts("conditions")),
+            targets=tuple(read_target(part) for part in reader.parts("targets", required=True)),
             generate=_generate(reader.part("generate")),
             metrics=reader.strings("metrics"),
             example=reader.take("example", dict, {}),
@@ -351,66 +253,6 @@ def _check_name(name: str, file: Path, reader: CardReader) -> None:
         reader.problem("name", f"is '{name}', allowed: letters, digits, '_', '-' and '.'.")
     elif name and file.suffix in SUFFIXES and name != file.stem:
         reader.problem("name", f"is '{name}', the file is called '{file.name}'. Rename one of them.")
-
-
-def _field(part: CardReader, kinds: tuple[FieldKind, ...]) -> dict[str, Any]:
-    name = part.take("name", str, "", required=True)
-    if name and not name.isidentifier():
-        part.problem(
-            "name", f"is '{name}', allowed: letters, digits and '_' (it becomes an option and a Python argument)."
-        )
-    return {
-        "name": name,
-        "kind": part.take("kind", str, "text", required=True, choices=kinds),
-        "optional": part.take("optional", bool, False),
-        "field": part.take("field", str, ""),
-    }
-
-
-def _condition(part: CardReader) -> Field:
-    condition = Field(
-        encoder=part.take("encoder", str, ""),
-        takes=part.take("takes", str, "text", choices=("text", "audio")),
-        **_field(part, FIELD_KINDS),
-        guided=part.take("guided", bool, False),
-        aligned=part.take("aligned", bool, False),
-        max_seconds=part.take("max_seconds", float, minimum=0.0),
-        codebooks=part.take("codebooks", int, minimum=1),
-        source=part.take("from", str, choices=SOURCES),
-        default=part.take("default", str),
-        form=part.take("form", str, ""),
-    )
-    for key, value in (("default", condition.default), ("form", condition.form)):
-        if value and condition.kind not in SPELLED_KINDS:
-            kinds = " or ".join(SPELLED_KINDS)
-            part.problem(key, f"applies to kind {kinds}, this field is {condition.kind}. Remove it.")
-    if condition.max_seconds == 0:
-        part.problem("max_seconds", "is 0, allowed: more than 0.")
-    if condition.max_seconds is not None and not condition.is_timed:
-        part.problem(
-            "max_seconds", f"applies to kind {' or '.join(TIMED_KINDS)}, this field is {condition.kind}. Remove it."
-        )
-    if condition.codebooks is not None and condition.kind != "audio":
-        part.problem("codebooks", f"applies to kind audio, this field is {condition.kind}. Remove it.")
-    if condition.kind != "features" and condition.encoder:
-        part.problem("encoder", f"is of kind features, this field is {condition.kind}. Remove it.")
-    if condition.source is not None and condition.kind == "features":
-        part.problem("from", "is of kind audio and semantic, this field is features. Remove it.")
-    if condition.source == "start" and condition.max_seconds is None:
-        part.problem("max_seconds", "missing. 'from: start' needs to know how much of the target's start to take.")
-    return condition
-
-
-def _target(part: CardReader) -> Field:
-    length = part.part("length")
-    target = Field(
-        **_field(part, GENERATED_KINDS),
-        loss_weight=part.take("loss_weight", float, 1.0, minimum=0.0),
-        same_length_as=length.take("same_as", str, "", required="length" in part.card),
-    )
-    if target.same_length_as and not target.is_timed:
-        part.problem("length", f"applies to kind {' or '.join(TIMED_KINDS)}, this field is {target.kind}. Remove it.")
-    return target
 
 
 def _generate(part: CardReader) -> GenerateDefaults:
