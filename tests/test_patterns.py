@@ -236,6 +236,8 @@ def test_it_learns_by_heart_and_says_it_again(changes):
     optimizer = torch.optim.Adam(lm.parameters(), lr=3e-3)
     for step in range(250):
         loss = lm.loss(batch, seed=step).loss
+        if step % 10 == 0 and loss < 0.01:
+            break
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -94,6 +94,7 @@ def test_a_pattern_laid_over_a_config_trains_exports_and_generates(name, shards,
     assert made.channels == n_channels
 
 
+@pytest.mark.slow
 def test_an_adapter_laid_over_a_config_trains_and_exports(shards, tmp_path):
     assert main(arguments("fit", shards, tmp_path / "base")) == 0
     # No settings of the model itself here, which are the base's.
@@ -109,6 +110,7 @@ def test_an_adapter_laid_over_a_config_trains_and_exports(shards, tmp_path):
     assert load_checkpoint(tmp_path / "model").notes["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_taken_up_by_ckpt_path_and_ends_as_one_that_was_not(shards, tmp_path):
     assert main(arguments("fit", shards, tmp_path / "whole")) == 0
     # The schedule is part of the run: its end is that of the whole.
