@@ -11,6 +11,7 @@ from unitok.audio import Audio
 from unitok.checkpoint import save_checkpoint
 from unitok.cli.main import main
 from unitok.evaluation import evaluate
+from unitok.evaluation.metric import NotMeasurableError
 from unitok.evaluation.report import page
 
 LIMITS = ("--max-seconds", "0.4", "--max-text-tokens", "6")
@@ -271,3 +272,29 @@ def test_labels_are_ranked_by_what_the_model_finds_likely(work):
     expected = (precision(0, [True, False, True]) + precision(1, [False, True, False])) / 2
     assert found.figures["map"].estimate.value == pytest.approx(expected)
     assert found.figures["accuracy"].baselines["majority"].value == pytest.approx(2 / 3)
+
+
+def test_a_text_is_ranked_among_those_of_all_items(work):
+    """As a slow reference ranks it; items whose text does not fit are no queries, their texts are candidates."""
+    model = toy_model(tasks=("retrieve",), langs=())
+    texts, right = ["a dog", "a bell", "rain", "a dog"], ["yes", "yes", "no", "yes"]
+    rows = [
+        {"id": str(i), "audio": str(work / f"{i % 3}.wav"), "statement": text, "fits": fits}
+        for i, (text, fits) in enumerate(zip(texts, right, strict=True))
+    ]
+    found = evaluate(model, "retrieve", rows, metrics=["recall_at_1", "recall_at_5"], settings={"max_text_tokens": 3})
+    hits = {}
+    for row in rows:
+        scores = {
+            text: float(model.score("retrieve", audio=row["audio"], text=text, fits="yes")[0]) for text in set(texts)
+        }
+        hits[row["id"]] = float(max(scores, key=scores.__getitem__) == row["statement"])
+    del hits["2"]
+    assert {item.item.id: item.values["recall_at_1"] for item in found.items if item.values} == hits
+    assert found.figures["recall_at_1"].estimate.value == pytest.approx(sum(hits.values()) / 3)
+    assert found.figures["recall_at_5"].estimate.value == 1
+    assert found.figures["recall_at_1"].left_out == {
+        "2": "a rank, which a model gives to texts whose right answer is 'yes', is missing."
+    }
+    with pytest.raises(NotMeasurableError, match="task 'asr' has 0 and 0"):
+        evaluate(toy_model(), "asr", rows, metrics=["recall_at_1"])

@@ -173,6 +173,59 @@ def test_events_are_paired_so_that_most_fit():
     assert match_events(asked, made) == 2
 
 
+def test_time_stamps_are_events_without_labels():
+    assert read_events("<0.10><0.32><0.72><0.94><2.00>") == [Event("", 0.1, 0.32), Event("", 0.72, 0.94)]
+    assert value("event_f1", [read_events("<1.00><2.00>")], [read_events("<1.10><2.10><4.00><5.00>")]) == pytest.approx(
+        2 / 3
+    )
+
+
+def scored(*margins):
+    """Scores of the labels `different` and `same` that are so far apart."""
+    return [{"same": margin / 2, "different": -margin / 2} for margin in margins]
+
+
+def test_the_equal_error_rate_is_where_both_kinds_of_mistakes_are_as_frequent():
+    same, different = read_labels("same"), read_labels("different")
+    truth = [same, same, same, same, different, different, different, different]
+    # Told apart at 0.5, one of four is taken for the other on each side.
+    assert value("eer", truth, scored(4, 3, 2, 0, 1, -1, -2, -3)) == pytest.approx(0.25)
+    assert value("eer", truth, scored(4, 3, 2, 1, 0, -1, -2, -3)) == 0
+    assert value("eer", truth, scored(-1, -2, -3, -4, 1, 2, 3, 4)) == 1
+    assert math.isnan(value("eer", [same], scored(1)))
+    with pytest.raises(DataError, match="is of two labels, there are 3: a, b, c"):
+        find_metric("eer").estimate([same], [{"a": 1, "b": 1, "c": 1}])
+
+
+def test_recall_counts_ranks():
+    ranks = [1, 2, 5, 6, 11]
+    recalls = [value(f"recall_at_{k}", [None] * 5, ranks) for k in (1, 5, 10)]
+    assert recalls == pytest.approx([1 / 5, 3 / 5, 4 / 5])
+
+
+# Texts that hold more than words
+
+
+def test_slots_are_right_by_name_and_value_in_any_order():
+    asked = ["set_alarm; time: seven thirty; day: Monday", "lights_off"]
+    made = ["set_alarm; day: monday; time: seven", "Lights_off"]
+    assert value("slot_f1", asked, made) == pytest.approx(1 / 2)
+    assert value("intent_accuracy", asked, made) == 1
+    assert value("intent_accuracy", asked, ["lights_off", "lights_off"]) == 0.5
+    assert value("slot_f1", ["play; name: a; day: b"], ["play; b; name: a; ;"]) == pytest.approx(1 / 2)
+
+
+def test_times_are_those_of_words_that_are_right():
+    asked, made = "<0.40>the<0.52>doctor<0.98>came", "<0.30>the<0.60>actor<1.08>came<2.00>in"
+    assert value("time_error", [asked], [made]) == pytest.approx((0.1 + 0.1) / 2)
+    assert value("wer", [asked], [made]) == pytest.approx(2 / 3), "stamps are no words"
+    assert value("cer", ["<0.40>the"], ["the"]) == 0
+    with pytest.raises(DataError, match="'the doctor' has no time stamps"):
+        find_metric("time_error").estimate(["the doctor"], [made])
+    with pytest.raises(DataError, match="no word is right"):
+        find_metric("time_error").estimate([asked], ["<0.10>fish"])
+
+
 # Signals
 
 
@@ -295,6 +348,30 @@ def test_pitch_errors_are_in_semitones_and_voicing_errors_a_share():
     assert value("voicing_error", [half], [half]) == 0
     with pytest.raises(DataError, match="no stretch in which both recordings have a pitch"):
         find_metric("f0_error").estimate([low], [noise(1.0)])
+
+
+def tune(*semitones, decay=0.5):
+    return Audio(torch.cat([harmonics(220 * 2 ** (n / 12), 0.5, decay).samples for n in semitones], dim=1), RATE)
+
+
+def test_the_same_tune_has_the_same_chroma_on_another_instrument_and_in_another_octave():
+    pytest.importorskip("librosa")
+    melody = tune(0, 4, 7, 5)
+    assert value("chroma_similarity", [melody], [melody]) == pytest.approx(1, abs=1e-6)
+    other = value("chroma_similarity", [melody], [tune(6, 11, 1, 10)])
+    for same in (tune(0, 4, 7, 5, decay=0.3), tune(12, 16, 19, 17)):
+        assert value("chroma_similarity", [melody], [same]) > 0.85 > other + 0.3
+    with pytest.raises(DataError, match="silent"):
+        find_metric("chroma_similarity").estimate([melody], [Audio(torch.zeros(1, RATE), RATE)])
+
+
+def test_directions_differ_by_the_levels_of_two_channels():
+    voice = noise(0.2).samples
+    left, middle = Audio(torch.cat([voice, voice / 10]), RATE), Audio(torch.cat([voice, voice]), RATE)
+    assert value("level_difference_error", [left], [middle]) == pytest.approx(20, abs=1e-3)
+    assert value("level_difference_error", [left], [Audio(left.samples / 2, RATE)]) == pytest.approx(0, abs=1e-3)
+    with pytest.raises(DataError, match="1 channels; direction is heard in two"):
+        find_metric("level_difference_error").estimate([left], [noise()])
 
 
 # Embeddings

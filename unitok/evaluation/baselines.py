@@ -61,7 +61,7 @@ def baseline(name: str, task: Task, outcomes: Sequence[Outcome], model: Any = No
             if value is not None:
                 values[target.name] = value
     return [
-        dataclasses.replace(outcome, generated=values, scores=None, likelihood=None, heard={})
+        dataclasses.replace(outcome, generated=values, scores=None, rank=None, likelihood=None, heard={})
         for outcome, values in zip(outcomes, made, strict=True)
     ]
 

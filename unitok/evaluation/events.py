@@ -22,6 +22,7 @@ ONSET_S = 0.2
 OFFSET_SHARE = 0.2
 """An offset may be off by this share of the event's length, or by `ONSET_S` if that is more."""
 NUMBER = r"\d+(?:\.\d+)?"
+STAMP = re.compile(rf"<({NUMBER})>")
 
 
 class Event(NamedTuple):
@@ -35,12 +36,17 @@ class Event(NamedTuple):
 def read_events(value: str | Sequence[Any]) -> list[Event]:
     """Return the events of a text `"0.0-1.2 dog; 2.5-3 rain"`, or of rows `{"label", "start_s", "stop_s"}` or triples.
 
-    Of a text, parts without two times are passed over: models write it.
+    A text of time stamps, `"<0.00><1.20><2.50><3.00>"`, is pairs of starts and stops without labels. Of a text, parts
+    without two times are passed over: models write it.
 
     Raises:
         DataError: If a row has other fields, or an event stops before it starts.
     """
     if isinstance(value, str):
+        times = [float(time) for time in STAMP.findall(value)]
+        if times:
+            spans = zip(times[::2], times[1::2], strict=False)
+            return [Event("", start, stop) for start, stop in spans if stop >= start]
         found = (re.match(rf"\s*({NUMBER})\s*(?:-|–|to|\s)\s*({NUMBER})\s+(.+)", part) for part in value.split(";"))
         events = [Event(m[3], float(m[1]), float(m[2])) for m in found if m and float(m[2]) >= float(m[1])]
     else:

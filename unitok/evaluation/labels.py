@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unitok.errors import MissingDependencyError
+from unitok.errors import DataError, MissingDependencyError
 from unitok.evaluation.metric import register_metric
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["micro_f1", "read_labels", "split_labels"]
 
+INSTALL = 'Run: pip install "unitok[eval]"'
 Labels = frozenset[str]
 Counts = tuple[int, int, int]
 
@@ -78,7 +79,7 @@ def _average_precisions(observations: Sequence[tuple[Labels, Mapping[str, float]
     try:
         from sklearn.metrics import average_precision_score
     except ImportError as error:
-        raise MissingDependencyError('mAP needs scikit-learn: pip install "unitok[eval]".') from error
+        raise MissingDependencyError(f"mAP needs scikit-learn. {INSTALL}") from error
     found: dict[str, float] = {}
     for label in sorted(set().union(*(scores.keys() for _, scores in observations))):
         truth = [label in asked for asked, _ in observations]
@@ -106,3 +107,31 @@ def _mean_average_precision(observations: Sequence[tuple[Labels, Mapping[str, fl
 def _map(reference: Labels, made: Mapping[str, float], tools: Tools) -> tuple[Labels, Mapping[str, float]]:
     """Mean over labels of the average precision with which their scores rank the items."""
     return reference, made
+
+
+def _equal_error_rate(observations: Sequence[tuple[bool, float]]) -> float:
+    """Return the rate at which as many are taken for one label wrongly as for the other; NaN where one never occurs."""
+    try:
+        from sklearn.metrics import roc_curve
+    except ImportError as error:
+        raise MissingDependencyError(f"The equal error rate needs scikit-learn. {INSTALL}") from error
+    truth, margins = zip(*observations, strict=True)
+    if len(set(truth)) < 2:
+        return math.nan
+    accepted_wrongly, found, _ = roc_curve(truth, margins, drop_intermediate=False)
+    excess = accepted_wrongly - (1 - found)  # from -1 to 1, rising: where it is 0 both rates are equal
+    after = int((excess >= 0).argmax())
+    share = -excess[after - 1] / (excess[after] - excess[after - 1])
+    return float(accepted_wrongly[after - 1] + share * (accepted_wrongly[after] - accepted_wrongly[after - 1]))
+
+
+@register_metric(
+    "eer", takes="scores", better="lower", unit=" %", scale=100, digits=1, value=_equal_error_rate, per_item=False,
+    draws=200, library="scikit-learn", source="speaker verification: VoxCeleb (arXiv:1706.08612)",
+)  # fmt: skip
+def _eer(reference: Labels, made: Mapping[str, float], tools: Tools) -> tuple[bool, float]:
+    """Equal error rate of two labels, told apart by the difference of their scores."""
+    if len(made) != 2:
+        raise DataError(f"the equal error rate is of two labels, there are {len(made)}: {', '.join(sorted(made))}.")
+    one, other = sorted(made)
+    return one in reference, made[one] - made[other]

@@ -42,7 +42,9 @@ __all__ = [
     "register_metric",
 ]
 
-Takes = Literal["texts", "heard", "units", "audio", "voice", "caption", "labels", "scores", "events", "likelihood"]
+Takes = Literal[
+    "texts", "heard", "units", "audio", "voice", "caption", "labels", "scores", "rank", "events", "likelihood"
+]
 """What the pairs hold.
 
 texts: two texts; of a task that makes audio only, what had to be said and what a recogniser hears.
@@ -51,6 +53,7 @@ units: two rows of semantic ids.
 audio: two recordings. voice: a recording of the voice that was asked for, and what was made.
 caption: a text, and the recording made of it.
 labels: two sets of labels. scores: a set of labels, and a score for each label that there is.
+rank: nothing, and the place of the item's own text among the texts of all items, 1 for the likeliest.
 events: two lists of `Event`.
 likelihood: nothing, and for each kind of token its log-likelihood given the right ones before it (`Part`).
 """
@@ -59,7 +62,7 @@ Better = Literal["lower", "higher", "one"]
 Observe: TypeAlias = "Callable[[Any, Any, Tools], Any]"
 
 GROUP = "unitok.metrics"
-BUILT_IN = ("text", "labels", "events", "signals", "similarity", "likelihood")
+BUILT_IN = ("text", "structured", "labels", "retrieval", "events", "signals", "similarity", "likelihood")
 
 
 class NotMeasurableError(UnitokError, ValueError):

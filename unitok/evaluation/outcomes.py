@@ -14,6 +14,7 @@ from unitok.evaluation.events import read_events
 from unitok.evaluation.labels import read_labels
 from unitok.evaluation.likelihood import Part
 from unitok.evaluation.metric import Metric, NotMeasurableError, find_metric, metric_and_target
+from unitok.evaluation.retrieval import FITS, check_ranked
 from unitok.evaluation.statistics import Estimate
 from unitok.evaluation.tools import Tools
 from unitok.tasks import Field, Task
@@ -44,6 +45,8 @@ class Outcome:
     """A score for each label that there is."""
     likelihood: Mapping[str, Part] | None = None
     """How well the model foresaw the example's targets."""
+    rank: int | None = None
+    """The place of its text among the texts of all examples."""
     heard: dict[str, str] = field(default_factory=dict)
     """Target -> what the recogniser heard in it."""
     _audio: dict[str, Audio] = field(default_factory=dict)
@@ -217,6 +220,8 @@ def check_metric(name: str, task: Task) -> Field | None:
         )
     if metric.takes == "likelihood":
         return None
+    if metric.takes == "rank":
+        check_ranked(task)
     kinds = _kinds(metric)
     for some in kinds:
         fitting = [one for one in task.targets if one.kind in some and named in (None, one.name)]
@@ -235,7 +240,7 @@ def _kinds(metric: Metric) -> tuple[tuple[str, ...], ...]:
         return WRITTEN, ("audio",)
     if metric.takes == "units":
         return (("semantic",),)
-    return (WRITTEN,) if metric.takes in ("labels", "scores", "events") else (("audio",),)
+    return (WRITTEN,) if metric.takes in ("labels", "scores", "rank", "events") else (("audio",),)
 
 
 def _pair(metric: Metric, target: Field | None, task: Task, outcome: Outcome, tools: Tools) -> tuple[Any, Any]:
@@ -247,6 +252,8 @@ def _pair(metric: Metric, target: Field | None, task: Task, outcome: Outcome, to
     if metric.takes == "likelihood":
         return None, _there(outcome.likelihood, "the model's likelihoods of a complete reference")
     assert target is not None
+    if metric.takes == "rank":
+        return None, _there(outcome.rank, f"a rank, which a model gives to texts whose right answer is '{FITS}',")
     if metric.takes == "scores":
         return read_labels(_asked(outcome, target)), _there(outcome.scores, "scores of the labels")
     made = _there(outcome.generated.get(target.name), f"'{target.name}' as it was made")

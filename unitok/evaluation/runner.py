@@ -30,6 +30,7 @@ from unitok.evaluation.likelihood import foreseen
 from unitok.evaluation.metric import Metric, NotMeasurableError, find_metric
 from unitok.evaluation.outcomes import Measured, Outcome, check_metric, observe
 from unitok.evaluation.results import Evaluation, Figure, MeasuredItem, Request
+from unitok.evaluation.retrieval import FITS, check_ranked, rank_among
 from unitok.evaluation.store import Store, made_of, read_generated
 from unitok.evaluation.tools import Tools
 from unitok.tasks import Task
@@ -267,6 +268,8 @@ def _outcomes(
                 outcome.likelihood = foreseen(model, task.name, {**item.conditions, **item.reference}, item.lang)
             if model is not None and labels and outcome.scores is None and len(task.targets) == 1:
                 outcome.scores = _scores(model, task, item, labels)
+            if model is not None and "rank" in takes:
+                outcome.rank = _rank(model, task, item, items)
         except UnitokError as error:  # its reference is not usable: such metrics leave it out
             logger.warning("%s: %s", item.id, error)
         outcomes.append(outcome)
@@ -286,6 +289,15 @@ def _scores(model: Model, task: Task, item: Item, labels: Sequence[str]) -> dict
     answers: dict[str, Any] = {task.targets[0].name: list(labels)}
     found = model.score(task.name, lang=item.lang, **item.conditions, **answers).tolist()
     return dict(zip(map(str.lower, labels), found, strict=True))
+
+
+def _rank(model: Model, task: Task, item: Item, items: Sequence[Item]) -> int | None:
+    """Return the place of an item's text among those of all items; None where it does not belong to the item."""
+    text, label = check_ranked(task)
+    if str(item.reference.get(label, "")).strip().lower() != FITS:
+        return None
+    texts = list(dict.fromkeys(one.conditions[text] for one in items if text in one.conditions))
+    return rank_among(model, task, item.conditions, texts, item.lang)
 
 
 def _measure(

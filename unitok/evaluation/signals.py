@@ -1,4 +1,4 @@
-"""Compare two recordings: intelligibility, distortion, mel cepstra and pitch along the best alignment, length.
+"""Compare two recordings: intelligibility, distortion, length, tune, direction; aligned, their cepstra and pitch.
 
 N samples, T frames, of 10 ms at 16 kHz.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unitok.audio import Audio
     from unitok.evaluation.tools import Tools
 
-__all__ = ["align", "cepstral_distance", "mel_cepstra", "pitch_hz"]
+__all__ = ["align", "cepstral_distance", "chroma", "mel_cepstra", "pitch_hz"]
 
 RATE_HZ = 16000
 HOP, WINDOW = 160, 1024
@@ -28,6 +28,8 @@ N_MELS, N_CEPSTRA = 80, 13
 FLOOR = 1e-3
 """Of mel amplitudes, under the recording's highest: 60 dB below it nothing is told apart."""
 F0_HZ = (60.0, 500.0)
+SILENCE = 1e-9
+"""Mean square of a channel, 90 dB below full scale: what is quieter counts as this."""
 
 
 @register_metric(
@@ -107,6 +109,33 @@ def _voicing_error(reference: Audio, made: Audio, tools: Tools) -> tuple[float, 
     return float((np.isfinite(first) != np.isfinite(second)).sum()), float(len(first))
 
 
+@register_metric("chroma_similarity", takes="audio", better="higher", digits=3, value=mean, library="librosa",
+                 source="MusicGen (arXiv:2306.05284), section 4.2")  # fmt: skip
+def _chroma_similarity(reference: Audio, made: Audio, tools: Tools) -> float:
+    """Cosine of the chroma of two recordings in each frame, mean over frames, then over items: is it the same tune?"""
+    first, second = (chroma(audio) for audio in _alike(reference.resample(RATE_HZ), made))
+    lengths = np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0)
+    sounding = lengths > 0
+    if not sounding.any():
+        raise DataError("no frame in which both recordings sound.")
+    return float(((first * second).sum(axis=0)[sounding] / lengths[sounding]).mean())
+
+
+@register_metric("level_difference_error", takes="audio", better="lower", unit=" dB", digits=1, value=mean)
+def _level_difference_error(reference: Audio, made: Audio, tools: Tools) -> float:
+    """How far the difference of the levels of left and right is from that of the reference, mean over items."""
+    return abs(_level_difference_db(reference) - _level_difference_db(made))
+
+
+def _level_difference_db(audio: Audio) -> float:
+    if audio.samples.shape[0] != 2:
+        raise DataError(f"a recording has {audio.samples.shape[0]} channels; direction is heard in two.")
+    left, right = (max(float(channel.square().mean()), SILENCE) for channel in audio.samples)
+    if left == right == SILENCE:
+        raise DataError("a recording is silent.")
+    return 10 * math.log10(left / right)
+
+
 def _length_ratio(lengths: Sequence[tuple[float, float]]) -> float:
     return sum(made for made, _ in lengths) / max(1e-9, sum(reference for _, reference in lengths))
 
@@ -144,6 +173,13 @@ def pitch_hz(audio: Audio) -> np.ndarray:
         _wav(audio), fmin=F0_HZ[0], fmax=F0_HZ[1], sr=RATE_HZ, frame_length=WINDOW, hop_length=HOP
     )
     return f0
+
+
+def chroma(audio: Audio) -> np.ndarray:
+    """Return how much of each of the 12 semitones sounds in each frame `[12, T]`, in any octave."""
+    return _librosa().feature.chroma_stft(
+        y=_wav(audio), sr=RATE_HZ, n_fft=4 * WINDOW, hop_length=4 * HOP, tuning=0.0, norm=None
+    )
 
 
 def cepstral_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:

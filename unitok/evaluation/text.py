@@ -14,7 +14,7 @@ from unitok.evaluation.statistics import Estimate, mean, ratio
 if TYPE_CHECKING:
     from unitok.evaluation.tools import Tools
 
-__all__ = ["bleu", "character_error_rate", "normalize", "word_error_rate"]
+__all__ = ["bleu", "character_error_rate", "normalize", "spoken", "word_error_rate"]
 
 Counts = tuple[float, float]
 Texts = tuple[str, str]
@@ -24,6 +24,11 @@ INSTALL = 'Run: pip install "unitok[eval]"'
 def normalize(text: str) -> str:
     """Lower-case, drop punctuation except apostrophes inside words, and collapse spaces."""
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()))
+
+
+def spoken(text: str) -> str:
+    """Return a text without its marks, such as time stamps `<0.40>` and notes `<A4>`."""
+    return re.sub(r"<[^<>\s]+>", " ", text)
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
@@ -67,7 +72,7 @@ def _errors(function: str, reference: str, made: str) -> Counts:
         import jiwer
     except ImportError:
         raise MissingDependencyError(f"Error rates need jiwer. {INSTALL}") from None
-    o = getattr(jiwer, function)(normalize(reference), normalize(made))
+    o = getattr(jiwer, function)(normalize(spoken(reference)), normalize(spoken(made)))
     return o.substitutions + o.deletions + o.insertions, o.hits + o.substitutions + o.deletions
 
 
