@@ -33,7 +33,7 @@ from unitok.checkpoint import (
     write_tasks,
 )
 from unitok.errors import CardError, CheckpointError, UnitokError, VocabularyMismatchError
-from unitok.folders import written_whole
+from unitok.files import written_whole
 from unitok.model.adapter import Adapter, adapt, load_trained_state, merge, trained_state
 from unitok.vocabulary import Vocabulary
 

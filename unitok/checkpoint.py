@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitok.cards import read_card
 from unitok.errors import CardError, CheckpointError, UnitokError, VocabularyMismatchError, suggest
-from unitok.folders import written_whole
+from unitok.files import written_whole
 from unitok.tasks import Task
 
 if TYPE_CHECKING:

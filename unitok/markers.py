@@ -75,7 +75,6 @@ class Markers:
 
     def tensor(self, rows: Sequence[Row]) -> Tensor:
         """Return rows as tokens `[n, K]`, int64."""
-        tokens = torch.zeros(len(rows), self.vocabulary.n_codebooks, dtype=torch.int64)
-        for position, row in zip(tokens, rows, strict=True):
-            position[: len(row)] = torch.tensor(row)
-        return tokens
+        K = self.vocabulary.n_codebooks
+        filled = [[*row, *[self.vocabulary.empty_id] * (K - len(row))] for row in rows]
+        return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), K)

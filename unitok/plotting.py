@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -27,7 +28,7 @@ except ImportError as error:
         "drawing needs matplotlib, which is not installed. Run: pip install matplotlib"
     ) from error
 
-__all__ = ["plot_audio", "plot_sequence", "save_figure", "spectrogram_png"]
+__all__ = ["plot_audio", "plot_bars", "plot_sequence", "save_figure", "spectrogram_png"]
 
 N_MELS = 80
 WINDOW_S = 0.025
@@ -84,6 +85,18 @@ def spectrogram_png(audio: Audio) -> bytes:
     file = io.BytesIO()
     imsave(file, mels_db.numpy(), origin="lower", cmap="magma", format="png", vmin=-FLOOR_DB, vmax=0)
     return file.getvalue()
+
+
+def plot_bars(names: Sequence[str], values: Sequence[float], what: str, path: str | Path | None = None) -> Figure:
+    """Draw a bar with its figure for each name, the first one on top."""
+    figure = _Picture(figsize=(8, 1 + 0.4 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.bar_label(axes.barh(range(len(names)), values, color=COLOURS["audio"]), padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel=what)
+    axes.margins(x=0.12)
+    return save_figure(figure, path)
 
 
 def plot_sequence(sequence: TokenSequence, path: str | Path | None = None) -> Figure:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Timing", "bandwidth_gb_per_s", "interleaved"]
+__all__ = ["Timing", "bandwidth_gb_per_s", "flops_per_s", "interleaved", "settings"]
 
 FOREIGN_CORES = 0.08
 """A repeat is thrown away if other processes used more than so many cores meanwhile."""
@@ -32,12 +32,23 @@ class Timing(NamedTuple):
     n_all: int
     """Repeats."""
 
+    @property
+    def clean(self) -> str:
+        """How many of the repeats were clean, `2/3`."""
+        return f"{self.n_clean}/{self.n_all}"
+
 
 def bandwidth_gb_per_s() -> float:
     """Return how fast memory is read, in GB/s: the best of a few sums over more than any cache holds."""
     values = torch.ones(PROBE_BYTES // 4)
     best = min(_seconds(lambda: values.sum()) for _ in range(5))
     return PROBE_BYTES / best / 1e9
+
+
+def flops_per_s(size: int = 1024) -> float:
+    """Return how fast matrices are multiplied in float32, in operations a second: the best of a few products."""
+    left, right = torch.rand(size, size), torch.rand(size, size)
+    return 2 * size**3 / min(_seconds(lambda: left @ right) for _ in range(5))
 
 
 def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
@@ -58,6 +69,11 @@ def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str
             all_cores, own = (after - start for after, start in zip(_used(), before, strict=True))
             taken[name].append((seconds, max(0.0, all_cores - own) / seconds))
     return {name: _timing(repeats) for name, repeats in taken.items()}
+
+
+def settings() -> dict[str, object]:
+    """Return what speeds depend on beside the machine."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _timing(repeats: list[tuple[float, float]]) -> Timing:

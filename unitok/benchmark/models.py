@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from unitok.errors import MissingDependencyError, UnitokError, suggest
 
-__all__ = ["PEERS", "Contender", "Sizes", "contender"]
+if TYPE_CHECKING:
+    from unitok.model.lm import UnitokLM
+    from unitok.sequence import TokenSequence
+    from unitok.tasks import SequenceBuilder, Task
+
+__all__ = ["FRAME_RATE_HZ", "PEERS", "Contender", "Sizes", "Unitok", "contender", "random_lm"]
 
 TEXT_SIZE, TOP_K = 256, 50
+FRAME_RATE_HZ = 50.0
+HEAD_WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -55,33 +62,45 @@ class Contender(Protocol):
         ...
 
 
+def random_lm(sizes: Sizes, **changes: Any) -> tuple[UnitokLM, SequenceBuilder]:
+    """Return a model with random weights, and what makes its sequences, of the task `tts`.
+
+    Args:
+        sizes: Of the model.
+        **changes: Other fields of `LMConfig`.
+    """
+    from unitok.model.config import LMConfig, TransformerConfig
+    from unitok.model.lm import UnitokLM
+    from unitok.tasks import SequenceBuilder
+    from unitok.tokenizers.bytes import ByteTokenizer
+    from unitok.vocabulary import Vocabulary
+
+    def stack(layers: int, width: int) -> TransformerConfig:
+        return TransformerConfig(layers, width, width // HEAD_WIDTH, d_ff=sizes.feed_forward(width))
+
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.create(["tts"], [], TEXT_SIZE, [sizes.codes] * sizes.codebooks)
+    inner = stack(sizes.local_layers, sizes.local_width) if sizes.local_layers else None
+    pattern: Any = {"ar_codebooks": sizes.codebooks} if inner else {"pattern": "delay"}
+    config = LMConfig(stack(sizes.layers, sizes.width), local=inner, **pattern, **changes)
+    lm = UnitokLM(config, vocabulary)
+    return lm, SequenceBuilder(vocabulary, ByteTokenizer(), FRAME_RATE_HZ, lm.pattern)
+
+
 class Unitok:
     """unitok's own, by the engine that `Model.generate` uses."""
 
     def __init__(self, sizes: Sizes, dtype: str, native: bool = True) -> None:
         from unitok.generation.engine import Engine
         from unitok.model.compact import compact
-        from unitok.model.config import LMConfig, TransformerConfig
-        from unitok.model.lm import UnitokLM
-        from unitok.pattern import Pattern
-        from unitok.tasks import SequenceBuilder, Task
-        from unitok.tokenizers.bytes import ByteTokenizer
-        from unitok.vocabulary import Vocabulary
+        from unitok.tasks import Task
 
-        vocabulary = Vocabulary.create(["tts"], [], TEXT_SIZE, [sizes.codes] * sizes.codebooks)
-        outer = TransformerConfig(sizes.layers, sizes.width, sizes.width // 64, d_ff=sizes.feed_forward(sizes.width))
-        inner = None
-        if sizes.local_layers:
-            width = sizes.local_width
-            inner = TransformerConfig(sizes.local_layers, width, width // 64, d_ff=sizes.feed_forward(width))
-        pattern: Any = {"ar_codebooks": sizes.codebooks} if inner else {"pattern": "delay"}
-        with torch.device("cpu"):
-            lm = UnitokLM(LMConfig(outer, local=inner, **pattern), vocabulary)
+        lm, self._builder = random_lm(sizes)
+        self.operations_per_position = 2.0 * sum(weight.numel() for weight in lm.transformer.parameters())
+        """Multiplications and additions of the global Transformer."""
         compact(lm, dtype)
-        layout = lm.pattern or Pattern.multiscale(sizes.codebooks)
-        self._builder = SequenceBuilder(vocabulary, ByteTokenizer(), 50.0, layout)
         self._task = Task.load("tts")
-        self._engine = Engine(lm, vocabulary)
+        self._engine = Engine(lm, self._builder.vocabulary)
         self._native = native
         parts = {name: _bytes(part) for name, part in lm.named_children()}
         self.n_parameters = sum(tensor.numel() for tensor in (*lm.parameters(), *_weights(lm)))
@@ -99,14 +118,23 @@ class Unitok:
 
         seconds = n_frames / self._builder.frame_rate_hz
         card = self._task.with_defaults(max_seconds=seconds, min_seconds_per_character=seconds)
-        text = "x" * (n_prompt - 5)
-        prompts = [self._builder.build(card, {"text": text}, targets=False) for _ in range(batch)]
+        prompt = self._prompt(card, n_prompt)
         requests = [
-            GenerationRequest(prompt, card, Sampling(1.0, TOP_K), seed=i, max_seconds=seconds)
-            for i, prompt in enumerate(prompts)
+            GenerationRequest(prompt, card, Sampling(1.0, TOP_K), seed=i, max_seconds=seconds) for i in range(batch)
         ]
         with nullcontext() if self._native else without():
             self._engine.generate(requests, batch_size=batch)
+
+    def prefill(self, n_prompt: int, batch: int) -> None:
+        """Take in prompts of `n_prompt` positions, as before the first frame."""
+        lm = self._engine.lm
+        tokens = self._prompt(self._task, n_prompt).tokens.expand(batch, -1, -1)
+        positions = torch.arange(tokens.shape[1]).expand(batch, -1)
+        lm.step(tokens, positions, lm.new_cache(batch, tokens.shape[1]), torch.ones_like(positions, dtype=torch.bool))
+
+    def _prompt(self, card: Task, n_prompt: int) -> TokenSequence:
+        """Return a prompt of so many positions, the start marker of the target among them."""
+        return self._builder.build(card, {"text": "x" * (n_prompt - 5)}, targets=False)
 
 
 class Csm:
@@ -180,7 +208,7 @@ def contender(name: str, sizes: Sizes, dtype: str = "float32") -> Contender:
         UnitokError: If there is none of that name.
         MissingDependencyError: If transformers is not installed.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # of the peers
     if name in ("unitok", "unitok-pytorch"):
         return Unitok(sizes, dtype, native=name == "unitok")
     if name not in PEERS:

@@ -1,119 +1,215 @@
-"""`unitok bench`: frames in a second, beside the bandwidth of the memory and beside others of equal size."""
+"""`unitok bench`: how fast this machine generates, trains, codes and reads, beside what it could do, and others."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unitok.errors import UnitokError
 
 if TYPE_CHECKING:
-    from unitok.benchmark.machine import Timing
-    from unitok.benchmark.models import Contender
+    from unitok.benchmark.models import Sizes
+    from unitok.benchmark.report import Report
 
-__all__ = ["EXAMPLE", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
 
-EXAMPLE = "unitok bench generate --dtype int8 --peers csm,musicgen"
+EXAMPLES = {
+    "generate": "unitok bench generate --dtype int8 --peers csm,musicgen",
+    "prefill": "unitok bench prefill --prompt 100 --prompt 500",
+    "train": "unitok bench train --local-fraction 1 --local-fraction 0.125 --batch 1 --sequences 1",
+    "codec": "unitok bench codec --tokenizer encodec_24khz",
+    "data": "unitok bench data --records out/shards --tasks tts,asr",
+}
+HELP = {
+    "generate": "frames from models with random weights",
+    "prefill": "prompts taken in before the first frame",
+    "train": "training steps of models with random weights, on random data",
+    "codec": "audio into codes and back",
+    "data": "records into batches",
+}
 SIZES = ("layers", "width", "local_layers", "local_width", "codebooks")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("what", choices=("generate",), help="generate: frames from models with random weights")
-    sizes = parser.add_argument_group("sizes (default: 12 x 768 and 6 x 768, 8 codebooks)")
-    for name, default in zip(SIZES, (12, 768, 6, 768, 8), strict=True):
-        sizes.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N")
-    parser.add_argument(
-        "--dtype",
-        action="append",
-        choices=("float32", "bfloat16", "int8"),
-        help="weights of unitok's model; may be repeated (default: float32)",
-    )
-    parser.add_argument("--pytorch", action="store_true", help="measure unitok without its native kernels too")
-    parser.add_argument(
-        "--peers", type=lambda text: text.split(","), default=[], metavar="A,B", help="csm, musicgen (unitok[hf])"
-    )
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="different requests at once (default: 1)")
-    parser.add_argument("--frames", type=int, default=50, metavar="N", help="frames of each (default: 50)")
-    parser.add_argument("--prompt", type=int, default=100, metavar="N", help="positions before them (default: 100)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="of each, in turn (default: 3)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: as PyTorch says)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.epilog = f"example: {EXAMPLE}"
+    parser.epilog = f"example: {EXAMPLES['generate']}"
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, add in (
+        ("generate", _add_generate), ("prefill", _add_prefill), ("train", _add_train), ("codec", _add_codec),
+        ("data", _add_data),
+    ):  # fmt: skip
+        kind = kinds.add_parser(name, help=HELP[name], description=f"Measure {HELP[name]}.", allow_abbrev=False)
+        kind.epilog = f"example: {EXAMPLES[name]}"
+        add(kind)
+        kind.add_argument("--repeats", type=int, default=3, metavar="N", help="of each, in turn (default: 3)")
+        kind.add_argument("--threads", type=int, metavar="N", help="threads (default: as PyTorch says)")
+        kind.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+        kind.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as png, svg or pdf")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print a table."""
     import torch
 
-    from unitok.benchmark.machine import bandwidth_gb_per_s, interleaved
-    from unitok.benchmark.models import Sizes, contender
-    from unitok.kernels import why_not
-
-    for name in (*SIZES, "batch", "frames", "repeats"):
-        if getattr(args, name) < (0 if name == "local_layers" else 1):
-            raise UnitokError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more.")
-    if args.prompt < 6:
-        raise UnitokError(f"--prompt is {args.prompt}; it must be 6 or more: a task, a text and their markers.")
-    if args.threads:
+    for name in (*SIZES, "batch", "frames", "repeats", "sequences", "batch_tokens"):
+        least = 0 if name == "local_layers" else 1
+        if getattr(args, name, least) < least:
+            raise UnitokError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {least} or more.")
+    if args.threads is not None:
+        if args.threads < 1:
+            raise UnitokError(f"--threads is {args.threads}; it must be 1 or more.")
         torch.set_num_threads(args.threads)
-    sizes = Sizes(**{name: getattr(args, name) for name in SIZES})
-    models: dict[str, Contender] = {}
-    for dtype in args.dtype or ["float32"]:
-        models[f"unitok {dtype}"] = contender("unitok", sizes, dtype)
-        if args.pytorch:
-            models[f"unitok {dtype}, PyTorch alone"] = contender("unitok-pytorch", sizes, dtype)
-    models |= {name: contender(name, sizes) for name in args.peers}
-
-    def generating(model: Contender) -> Callable[[], None]:
-        return lambda: model.generate(args.frames, args.prompt, args.batch)
-
-    with torch.inference_mode():
-        before = bandwidth_gb_per_s()
-        timings = interleaved({name: generating(model) for name, model in models.items()}, args.repeats)
-        bandwidth = max(before, bandwidth_gb_per_s())
-    rows = [_row(name, model, timings[name], args, bandwidth) for name, model in models.items()]
-    about = {
-        "torch": torch.__version__, "threads": torch.get_num_threads(), "bandwidth_gb_per_s": round(bandwidth, 1),
-        "kernels": why_not() or "native", "frames": args.frames, "prompt": args.prompt, "batch": args.batch,
-    }  # fmt: skip
+    measure = {"generate": _generate, "prefill": _prefill, "train": _train, "codec": _codec, "data": _data}
+    report = measure[args.what](args)
+    print(report.table())
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({**about, "models": rows}, indent=2) + "\n")
-    print(_table(rows))
-    print(
-        f"\n{args.batch} x {args.frames} frames after {args.prompt} positions, {about['threads']} threads, memory "
-        f"{bandwidth:.1f} GB/s, kernels {about['kernels']}. floor: the weights of a frame read at that speed."
-    )
+        report.write(args.json)
+    if args.plot:
+        report.plot(args.plot)
     return 0
 
 
-def _row(name: str, model: Contender, timing: Timing, args: argparse.Namespace, bandwidth: float) -> dict[str, Any]:
-    ms = timing.seconds / args.frames * 1e3
-    floor = model.bytes_per_frame / bandwidth / 1e6
-    return {
-        "model": name,
-        "parameters_m": round(model.n_parameters / 1e6, 1),
-        "frames_per_s": round(args.batch * args.frames / timing.seconds, 2),
-        "ms_per_step": round(ms, 2),
-        "floor_ms": round(floor, 2),
-        "times_floor": round(ms / floor, 2),
-        "clean": f"{timing.n_clean}/{timing.n_all}",
-    }
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    sizes = parser.add_argument_group("sizes (default: 12 x 768 and 6 x 768, 8 codebooks)")
+    for name, default in zip(SIZES, (12, 768, 6, 768, 8), strict=True):
+        sizes.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N")
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    heads = {
-        "model": "MODEL", "parameters_m": "M WEIGHTS", "frames_per_s": "FRAMES/S", "ms_per_step": "MS/STEP",
-        "floor_ms": "FLOOR MS", "times_floor": "x FLOOR", "clean": "CLEAN",
-    }  # fmt: skip
-    cells = [heads, *({key: str(value) for key, value in row.items()} for row in rows)]
-    widths = {key: max(len(row[key]) for row in cells) for key in heads}
-    lines = []
-    for row in cells:
-        first, *rest = heads
-        lines.append("  ".join([row[first].ljust(widths[first]), *(row[key].rjust(widths[key]) for key in rest)]))
-    return "\n".join(lines)
+def _sizes(args: argparse.Namespace) -> Sizes:
+    from unitok.benchmark.models import Sizes
+
+    return Sizes(**{name: getattr(args, name) for name in SIZES})
+
+
+def _add_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=("float32", "bfloat16", "int8"),
+        help="weights of unitok's model; may be repeated (default: float32)",
+    )
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    _add_sizes(parser)
+    _add_dtype(parser)
+    parser.add_argument("--pytorch", action="store_true", help="measure unitok without its native kernels too")
+    parser.add_argument("--peers", type=_names, default=[], metavar="A,B", help="csm, musicgen (unitok[hf])")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="different requests at once (default: 1)")
+    parser.add_argument("--frames", type=int, default=50, metavar="N", help="frames of each (default: 50)")
+    parser.add_argument("--prompt", type=int, default=100, metavar="N", help="positions before them (default: 100)")
+
+
+def _generate(args: argparse.Namespace) -> Report:
+    from unitok.benchmark.generation import measure_generation
+
+    _check_prompt(args.prompt)
+    return measure_generation(
+        _sizes(args), args.dtype or ["float32"], pytorch=args.pytorch, peers=args.peers, frames=args.frames,
+        prompt=args.prompt, batch=args.batch, repeats=args.repeats,
+    )  # fmt: skip
+
+
+def _add_prefill(parser: argparse.ArgumentParser) -> None:
+    _add_sizes(parser)
+    _add_dtype(parser)
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="prompts at once (default: 1)")
+    parser.add_argument(
+        "--prompt", type=int, action="append", metavar="N", help="positions; may be repeated (default: 100, 500)"
+    )
+
+
+def _prefill(args: argparse.Namespace) -> Report:
+    from unitok.benchmark.generation import measure_prefill
+
+    prompts = args.prompt or [100, 500]
+    for n in prompts:
+        _check_prompt(n)
+    dtypes = args.dtype or ["float32"]
+    return measure_prefill(_sizes(args), dtypes, prompts=prompts, batch=args.batch, repeats=args.repeats)
+
+
+def _check_prompt(n: int) -> None:
+    if n < 6:
+        raise UnitokError(f"--prompt is {n}; it must be 6 or more: a task, a text and their markers.")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_sizes(parser)
+    parser.add_argument(
+        "--precision", action="append", choices=("float32", "bfloat16"), help="may be repeated (default: float32)"
+    )
+    parser.add_argument(
+        "--local-fraction", type=float, action="append", metavar="F",
+        help="share of frames whose later codebooks are trained; may be repeated (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batching", action="append", choices=("as_they_come", "sorted"),
+        help="how sequences come into batches; may be repeated (default: sorted)",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="sequences in a batch (default: 8)")
+    parser.add_argument("--sequences", type=int, default=32, metavar="N", help="in all (default: 32)")
+    parser.add_argument("--frames", type=int, default=500, metavar="N", help="of each sequence (default: 500)")
+    parser.add_argument(
+        "--lognormal", action="store_true", help="instead of --frames: from 1 to 15 s, log-normal around 4 s, at 50 Hz"
+    )
+
+
+def _train(args: argparse.Namespace) -> Report:
+    from unitok.benchmark.training import TrainingSetting, lognormal_frames, measure_training
+
+    fractions = args.local_fraction or [1.0]
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise UnitokError(f"--local-fraction is {fraction:g}; it must be above 0 and at most 1.")
+    frames = lognormal_frames(args.sequences) if args.lognormal else [args.frames] * args.sequences
+    runs = [
+        TrainingSetting(precision, fraction, batching)
+        for precision in args.precision or ["float32"]
+        for fraction in fractions
+        for batching in args.batching or ["sorted"]
+    ]
+    return measure_training(_sizes(args), runs, frames=frames, batch=args.batch, repeats=args.repeats)
+
+
+def _add_codec(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tokenizer", action="append", required=True, metavar="NAME", help="card or folder; may be repeated"
+    )
+    parser.add_argument("--audio", type=Path, metavar="FILE", help="recording to code (default: noise)")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of the noise (default: 10)")
+
+
+def _codec(args: argparse.Namespace) -> Report:
+    from unitok.audio import Audio
+    from unitok.benchmark.pipeline import measure_codecs
+
+    if args.seconds <= 0:
+        raise UnitokError(f"--seconds is {args.seconds:g}; it must be above 0.")
+    audio = None if args.audio is None else Audio.read(args.audio)
+    return measure_codecs(args.tokenizer, audio=audio, seconds=args.seconds, repeats=args.repeats)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=Path, metavar="DIR", help="record shards (default: random ones)")
+    parser.add_argument("--tasks", type=_names, default=["tts"], metavar="A,B", help="(default: tts)")
+    parser.add_argument(
+        "--workers", type=int, action="append", metavar="N", help="processes; may be repeated (default: 0)"
+    )
+    parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="of a batch (default: 4096)")
+
+
+def _data(args: argparse.Namespace) -> Report:
+    from unitok.benchmark.pipeline import measure_reading
+
+    workers = [0] if args.workers is None else args.workers
+    if min(workers) < 0:
+        raise UnitokError(f"--workers is {min(workers)}; it must be 0 or more.")
+    return measure_reading(
+        args.records, tasks=args.tasks, workers=workers, batch_tokens=args.batch_tokens, repeats=args.repeats
+    )
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from unitok.checkpoint import Checkpoint
 from unitok.convert.files import Weights, find_folder, license_of, open_weights, read_config, weights_name
 from unitok.errors import CheckpointError, MissingWeightsError, suggest
-from unitok.folders import written_whole
+from unitok.files import written_whole
 from unitok.model.config import LMConfig, RopeScaling, TransformerConfig
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer

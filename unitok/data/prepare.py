@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from unitok.data.manifest import check_fields, read_manifest, resolve_path
 from unitok.data.records import FeatureColumn, RecordMeta, RecordReader, RecordWriter, SemanticColumns, read_extra
 from unitok.errors import DataError, UnitokError, suggest
 from unitok.features import FeatureEncoder
+from unitok.files import write_text
 from unitok.tokenizers import AudioTokenizer, SemanticTokenizer
 from unitok.tokenizers.runs import Runs, collapse
 
@@ -373,6 +373,4 @@ def _write_errors(path: Path, errors: Sequence[Mapping[str, str]]) -> None:
     if not errors:
         path.unlink(missing_ok=True)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(json.dumps(error, ensure_ascii=False) + "\n" for error in errors), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(json.dumps(error, ensure_ascii=False) + "\n" for error in errors))

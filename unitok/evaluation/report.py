@@ -26,7 +26,7 @@ from unitok.errors import AudioFormatError
 from unitok.evaluation.outcomes import asked_words
 from unitok.evaluation.results import Evaluation, Figure, MeasuredItem
 from unitok.evaluation.statistics import Estimate
-from unitok.evaluation.store import write_whole
+from unitok.files import write_text
 
 __all__ = ["MAX_MB", "page", "results", "worst_first", "write_report"]
 
@@ -45,9 +45,9 @@ def write_report(evaluation: Evaluation, folder: Path, max_mb: float = MAX_MB) -
         max_mb: Audio and pictures inside the page, in MB.
     """
     lines = (json.dumps(_row(one, folder), ensure_ascii=False) for one in evaluation.items)
-    write_whole(folder / "items.jsonl", "".join(f"{line}\n" for line in lines))
-    write_whole(folder / "index.html", page(evaluation, folder, max_mb))
-    write_whole(folder / "results.json", json.dumps(results(evaluation), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "items.jsonl", "".join(f"{line}\n" for line in lines))
+    write_text(folder / "index.html", page(evaluation, folder, max_mb))
+    write_text(folder / "results.json", json.dumps(results(evaluation), indent=1, ensure_ascii=False) + "\n")
 
 
 def results(evaluation: Evaluation) -> dict[str, Any]:

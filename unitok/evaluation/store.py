@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitok.errors import DataError
+from unitok.files import write_text
 
 if TYPE_CHECKING:
     from unitok.api import Generation
 
-__all__ = ["Store", "read_generated", "write_whole"]
+__all__ = ["Store", "read_generated"]
 
 SETTINGS, GENERATED = "settings.json", "generated.jsonl"
 
@@ -41,7 +42,7 @@ class Store:
             self._check(settings)
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+            write_text(self.folder / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / SETTINGS
@@ -68,7 +69,7 @@ class Store:
                 continue
             if "error" not in row:
                 rows[row["id"]] = row
-        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()))
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()))
         return rows
 
     def add(self, place: int, id: str, task: str, generation: Generation | Exception) -> dict[str, Any]:
@@ -123,10 +124,3 @@ def made_of(row: Mapping[str, Any], targets: Sequence[Any], folder: Path) -> dic
                 raise DataError(f"'{row.get('id')}': audio file '{value}' does not exist.")
         made[target.name] = value
     return made
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unitok.audio import Audio
 from unitok.cards import CardReader, find_card, read_card
 from unitok.errors import CardError, TokenizerError, suggest
-from unitok.folders import written_whole
+from unitok.files import written_whole
 from unitok.tokenizers.base import CARD_FILE, write_card
 from unitok.tokenizers.weights import fingerprint
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, runt
 
 from unitok.cards import find_card, read_card
 from unitok.errors import CardError, TokenizerError, suggest
-from unitok.folders import written_whole
+from unitok.files import written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

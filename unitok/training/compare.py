@@ -25,6 +25,7 @@ from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import Example
 from unitok.errors import UnitokError
 from unitok.evaluation.outcomes import Outcome, measure
+from unitok.files import write_text
 from unitok.generation.engine import GenerationRequest
 from unitok.generation.requests import sampling
 from unitok.sequence import SequenceBatch, TokenSequence
@@ -130,10 +131,10 @@ def compare(settings: Mapping[str, Sequence[str]], out: Path, n_items: int = 8, 
         if one is None or one.arguments != tuple(arguments) or one.error:
             logger.info("compare: %s", name)
             one = _run(name, arguments, folder, n_items, seed)
-            _write(folder / OUTCOME, asdict(one))
+            write_text(folder / OUTCOME, json.dumps(asdict(one), indent=1) + "\n")
         done.append(one)
-        _write(out / "compare.json", [asdict(one) for one in done])
-        (out / "compare.md").write_text(table(done) + "\n", encoding="utf-8")
+        write_text(out / "compare.json", json.dumps([asdict(one) for one in done], indent=1) + "\n")
+        write_text(out / "compare.md", table(done) + "\n")
     draw(done, out / "compare.png")
     return done
 
@@ -263,10 +264,3 @@ def _read(path: Path) -> Comparison | None:
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
     return Comparison(**{**values, "arguments": tuple(values["arguments"])})
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
