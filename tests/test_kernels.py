@@ -92,6 +92,26 @@ def test_a_matrix_gives_what_pytorch_gives(kind):
 
 
 @needs_kernels
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
+def test_a_vector_gets_the_same_alone_as_among_many(kind):
+    torch.manual_seed(2)
+    made = nn.Linear(83, 13) if kind == "float32" else CompactLinear.of(nn.Linear(83, 13), kind)
+    parts = made.weight.detach(), getattr(made, "scale", None), made.bias.detach()
+    x = torch.randn(71, 83)  # more than are worked on at once, and no multiple of what the registers take
+    alone = torch.cat([linear(*parts, one[None]) for one in x])
+    assert torch.equal(linear(*parts, x), alone)
+
+
+@needs_kernels
+def test_gradients_go_through_pytorch():
+    x = torch.randn(2, 64, requires_grad=True)
+    layer = CompactLinear.of(nn.Linear(64, 16), "int8")
+    layer(x).sum().backward()
+    expected = (layer.weight.float() * layer.scale[:, None]).sum(dim=0).expand(2, -1)
+    torch.testing.assert_close(x.grad, expected)
+
+
+@needs_kernels
 @pytest.mark.parametrize("n_inputs", [768, 5000, 20000])
 def test_the_largest_sums_of_whole_numbers_do_not_overflow(n_inputs):
     weight, scale = torch.full((3, n_inputs), 127, dtype=torch.int8), torch.ones(3)

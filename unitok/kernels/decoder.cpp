@@ -157,7 +157,8 @@ struct Inputs {
   }
 };
 
-// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs.
+// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs. Four sums for each
+// of `Sum::together` inputs fit into the registers.
 #if defined(__AVX512BW__)
 inline __m512 widened(const float* w) { return _mm512_loadu_ps(w); }
 inline __m512 widened(const uint16_t* w) {
@@ -165,7 +166,7 @@ inline __m512 widened(const uint16_t* w) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 struct FloatSum {
-  static constexpr int width = 16;
+  static constexpr int width = 16, together = 4;
   __m512 sum = _mm512_setzero_ps();
   template <typename Weight>
   void add(const Weight* w, const float* x) {
@@ -174,7 +175,7 @@ struct FloatSum {
   float total() const { return _mm512_reduce_add_ps(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 32;
+  static constexpr int width = 32, together = 4;
   __m512i sum = _mm512_setzero_si512();
   void add(const int8_t* w, const int16_t* x) {
     const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
@@ -194,7 +195,7 @@ inline __m256 widened(const uint16_t* w) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 struct FloatSum {
-  static constexpr int width = 8;
+  static constexpr int width = 8, together = 2;
   __m256 sum = _mm256_setzero_ps();
   template <typename Weight>
   void add(const Weight* w, const float* x) {
@@ -203,7 +204,7 @@ struct FloatSum {
   float total() const { return total_of(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 16;
+  static constexpr int width = 16, together = 2;
   __m256i sum = _mm256_setzero_si256();
   void add(const int8_t* w, const int16_t* x) {
     const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
@@ -216,7 +217,7 @@ struct WholeSum {
 inline float32x4_t widened(const float* w) { return vld1q_f32(w); }
 inline float32x4_t widened(const uint16_t* w) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(w), 16)); }
 struct FloatSum {
-  static constexpr int width = 4;
+  static constexpr int width = 4, together = 4;
   float32x4_t sum = vdupq_n_f32(0);
   template <typename Weight>
   void add(const Weight* w, const float* x) {
@@ -225,7 +226,7 @@ struct FloatSum {
   float total() const { return vaddvq_f32(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 8;
+  static constexpr int width = 8, together = 4;
   int32x4_t sum = vdupq_n_s32(0);
   void add(const int8_t* w, const int16_t* x) {
     const int16x8_t wide = vmovl_s8(vld1_s8(w)), inputs = vld1q_s16(x);
@@ -237,7 +238,7 @@ struct WholeSum {
 inline float widened(const float* w) { return *w; }
 inline float widened(const uint16_t* w) { return bfloat16(*w); }
 struct FloatSum {
-  static constexpr int width = 1;
+  static constexpr int width = 1, together = 1;
   float sum = 0;
   template <typename Weight>
   void add(const Weight* w, const float* x) {
@@ -246,7 +247,7 @@ struct FloatSum {
   float total() const { return sum; }
 };
 struct WholeSum {
-  static constexpr int width = 1;
+  static constexpr int width = 1, together = 1;
   int32_t sum = 0;
   void add(const int8_t* w, const int16_t* x) { sum += int32_t(*w) * *x; }
   float total() const { return float(sum); }
@@ -257,20 +258,43 @@ inline float product(float w, float x) { return w * x; }
 inline float product(uint16_t w, float x) { return bfloat16(w) * x; }
 inline float product(int8_t w, int16_t x) { return float(int32_t(w) * x); }
 
-// One row of a matrix times one vector: rows stream in one after the other, four sums at once keep the adders busy.
-template <typename Sum, typename Weight, typename Input>
-inline float dot(const Weight* w, const Input* x, int64_t n) {
+// One row of a matrix times M vectors: rows stream in one after the other, four sums of each keep the adders busy. What
+// a vector gets does not depend on its neighbours.
+template <typename Sum, int M, typename Weight, typename Input>
+inline void dot(const Weight* w, const Input* x, int64_t n, float* out) {
   constexpr int64_t step = Sum::width;
-  Sum a, b, c, d;
+  Sum sums[M][4];
   int64_t i = 0;
-  for (; i + 4 * step <= n; i += 4 * step) {
-    a.add(w + i, x + i), b.add(w + i + step, x + i + step);
-    c.add(w + i + 2 * step, x + i + 2 * step), d.add(w + i + 3 * step, x + i + 3 * step);
+  for (; i + 4 * step <= n; i += 4 * step)
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part)
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sums[m][part].add(w + i + part * step, x + m * n + i + part * step);
+  for (; i + step <= n; i += step)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) sums[m][0].add(w + i, x + m * n + i);
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) {
+    float rest = 0;
+    for (int64_t j = i; j < n; ++j) rest += product(w[j], x[m * n + j]);
+    const Sum* s = sums[m];
+    out[m] = (s[0].total() + s[1].total()) + (s[2].total() + s[3].total()) + rest;
   }
-  for (; i + step <= n; i += step) a.add(w + i, x + i);
-  float rest = 0;
-  for (; i < n; ++i) rest += product(w[i], x[i]);
-  return (a.total() + b.total()) + (c.total() + d.total()) + rest;
+}
+
+// The same of as many vectors as there are: put(m, result).
+template <typename Sum, typename Weight, typename Input, typename Put>
+inline void dot_all(const Weight* w, const Input* x, int64_t n, int64_t count, Put put) {
+  float results[Sum::together];
+  int64_t m = 0;
+  for (; m + Sum::together <= count; m += Sum::together) {
+    dot<Sum, Sum::together>(w, x + m * n, n, results);
+    for (int i = 0; i < Sum::together; ++i) put(m + i, results[i]);
+  }
+  for (; m < count; ++m) {
+    dot<Sum, 1>(w, x + m * n, n, results);
+    put(m, results[0]);
+  }
 }
 
 struct Share {  // of n things: [first, stop)
@@ -284,17 +308,15 @@ void multiply(const Linear& matrix, Inputs& inputs, const Share& share, Put put)
   const int64_t n = matrix.cols;
   for (int64_t r = share.first; r < share.stop; ++r) {
     const float bias = matrix.bias ? matrix.bias[r] : 0.0f;
-    for (int64_t m = 0; m < inputs.n; ++m) {
-      float y;
-      if (matrix.kind == INT8) {
-        const int8_t* w = static_cast<const int8_t*>(matrix.weight) + r * n;
-        y = dot<WholeSum>(w, inputs.whole.data() + m * n, n) * matrix.scale[r] * inputs.step[m];
-      } else if (matrix.kind == BFLOAT16) {
-        y = dot<FloatSum>(static_cast<const uint16_t*>(matrix.weight) + r * n, inputs.row(m), n);
-      } else {
-        y = dot<FloatSum>(static_cast<const float*>(matrix.weight) + r * n, inputs.row(m), n);
-      }
-      put(m, r, y + bias);
+    const auto done = [&](int64_t m, float y) { put(m, r, y + bias); };
+    if (matrix.kind == INT8) {
+      const int8_t* w = static_cast<const int8_t*>(matrix.weight) + r * n;
+      dot_all<WholeSum>(w, inputs.whole.data(), n, inputs.n,
+                        [&](int64_t m, float y) { done(m, y * matrix.scale[r] * inputs.step[m]); });
+    } else if (matrix.kind == BFLOAT16) {
+      dot_all<FloatSum>(static_cast<const uint16_t*>(matrix.weight) + r * n, inputs.row(0), n, inputs.n, done);
+    } else {
+      dot_all<FloatSum>(static_cast<const float*>(matrix.weight) + r * n, inputs.row(0), n, inputs.n, done);
     }
   }
 }
@@ -421,14 +443,18 @@ void run_stack(void* pool_, const Stack* stack_, const Positions* at_, float* x)
   for (int64_t m = 0; m < M; ++m) normalize(x + m * D, stack.norm, D, stack.eps, x + m * D);
 }
 
-// y [M, rows] = x [M, cols] times a matrix.
+// y [M, rows] = x [M, cols] times a matrix, as many vectors at a time as stay near the processor.
 void run_linear(void* pool_, const Linear* matrix, int64_t M, const float* x, float* y) {
+  constexpr int64_t at_once = 32;
   Pool& pool = *static_cast<Pool*>(pool_);
   pool.run([&](int thread) {
     Inputs inputs;
-    inputs.take(x, M, *matrix);
-    multiply(*matrix, inputs, Share(matrix->rows, thread, pool.size()),
-             [&](int64_t m, int64_t r, float value) { y[m * matrix->rows + r] = value; });
+    const Share share(matrix->rows, thread, pool.size());
+    for (int64_t first = 0; first < M; first += at_once) {
+      inputs.take(x + first * matrix->cols, std::min(at_once, M - first), *matrix);
+      multiply(*matrix, inputs, share,
+               [&](int64_t m, int64_t r, float value) { y[(first + m) * matrix->rows + r] = value; });
+    }
   });
 }
 

@@ -157,6 +157,8 @@ def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: 
     beside = [tensor for tensor in (scale, bias) if tensor is not None]
     if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in (x, *beside)):
         return None
+    if torch.is_grad_enabled() and x.requires_grad:
+        return None
     if weight.dtype not in KINDS or not weight.is_contiguous() or library() is None:
         return None
     matrix = _Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])

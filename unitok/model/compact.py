@@ -18,6 +18,8 @@ from unitok.kernels import FEW_POSITIONS, linear
 __all__ = ["WEIGHT_TYPES", "CompactLinear", "WeightType", "compact", "weight_type"]
 
 WeightType = Literal["float32", "bfloat16", "int8"]
+MANY_POSITIONS = 512
+"""With weights of 8 bits native code is ahead of PyTorch up to so many positions: it need not widen them first."""
 KEPT = ("slot_projection", "feature_inputs")
 """Parts of a language model that stay as they are: one is used in pieces, the others belong to encoders."""
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
@@ -51,10 +53,13 @@ class CompactLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` `[…, N]` times the matrix, `[…, R]`."""
-        if x.numel() <= FEW_POSITIONS * x.shape[-1]:
+        n_positions = x.numel() // x.shape[-1]
+        if n_positions <= (FEW_POSITIONS if self.scale is None else MANY_POSITIONS):
             y = linear(self.weight, self.scale, self.bias, x)
-            return self._few(x) if y is None else y
-        return self._many(x)
+            if y is not None:
+                return y
+        differentiated = torch.is_grad_enabled() and x.requires_grad
+        return self._few(x) if n_positions <= FEW_POSITIONS and not differentiated else self._many(x)
 
     def _few(self, x: Tensor) -> Tensor:
         """Without native code: PyTorch multiplies whole numbers, on CPUs fast with inputs of 16 bits."""
