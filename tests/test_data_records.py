@@ -110,6 +110,18 @@ def test_shards_with_other_fields_are_refused(shards):
         RecordReader([folder, folder / "other"])
 
 
+def test_the_order_of_fields_does_not_matter(shards):
+    """Which comes first in a corpus depends on which its first row has."""
+    folder, _ = shards
+    turned = replace(META, plain_fields=META.plain_fields[::-1])
+    other = records(3, first=7000)
+    RecordWriter(folder / "other", turned).write(0, other)
+    reader = RecordReader([folder, folder / "other"])
+    assert len(reader) == 224
+    for place, expected in enumerate(other, start=221):
+        check(reader[place], expected)
+
+
 def test_shards_are_found_by_folder_file_glob_and_list_each_once(shards):
     folder, _ = shards
     everything = [folder / f"part-0000{i}.parquet" for i in range(3)]

@@ -9,11 +9,14 @@ import torch
 from tiny_models import random_codes, tiny_lm, toy_builder
 from torch import nn
 
+from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
-from unitok.kernels import attach, build, linear, why_not
+from unitok.generation.guidance import GuidanceStep
+from unitok.kernels import attach, build, linear, native_frame, why_not, without
 from unitok.model.cache import StaticCache
 from unitok.model.compact import WEIGHT_TYPES, CompactLinear, compact
 from unitok.model.config import RopeScaling, TransformerConfig
+from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer
 from unitok.tasks import Task
 
@@ -182,8 +185,21 @@ def test_states_and_caches_of_other_types_stay_with_pytorch():
 
 
 @needs_kernels
-@pytest.mark.parametrize("sampling", [{"greedy": True}, {"temperature": 1.2, "top_k": 0}])
-def test_generation_gives_the_same_tokens(sampling, monkeypatch):
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"greedy": True},
+        {"temperature": 1.2, "top_k": 0},
+        {"temperature": 2.0, "top_k": 3},
+        {"temperature": 2.0, "top_k": 0, "top_p": 0.7},
+        {"temperature": 2.0, "top_k": 5, "min_p": 0.5},
+        {"temperature": 1.0, "top_k": 0, "codebook_temperatures": (1.0, 3.0, 0.0)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])
+def test_generation_gives_the_same_tokens(sampling, guided):
+    """The local stage and its draws are one native call a frame; one row is guided by two conditions, one by none."""
     from unitok.tasks import Sampling
 
     builder = toy_builder()
@@ -193,14 +209,45 @@ def test_generation_gives_the_same_tokens(sampling, monkeypatch):
         builder.build(tts, {"text": text, "prompt": random_codes(4, seed)}, lang="en", targets=False)
         for seed, text in enumerate(["abc", "a longer text", "x"])
     ]
-    requests = [GenerationRequest(p, tts, Sampling(**sampling), seed=i, max_seconds=0.6) for i, p in enumerate(prompts)]
-    native = Engine(lm, builder.vocabulary).generate(requests)
-    assert lm.transformer.native is not None
-    assert lm.local.transformer.native is not None
-    monkeypatch.setattr("unitok.generation.engine.attach", lambda lm: None)
-    lm.transformer.native = lm.local.transformer.native = None
-    for one, other in zip(native, Engine(lm, builder.vocabulary).generate(requests), strict=True):
-        assert torch.equal(one.sequence.tokens, other.sequence.tokens)
+    without_text = [builder.build(tts, {"text": text}, lang="en", targets=False) for text in ("b", "c")]
+    steps = [[GuidanceStep(3.0, one) for one in without_text], [GuidanceStep(2.0, without_text[0])], []]
+    requests = [
+        GenerationRequest(p, tts, Sampling(**sampling), seed=i, max_seconds=1.2, guidance=steps[i] if guided else [])
+        for i, p in enumerate(prompts)
+    ]
+    engine = Engine(lm, builder.vocabulary)
+    native = engine.generate(requests)
+    assert engine._frame is not None
+    with without():
+        other = engine.generate(requests)
+        assert engine._frame is None
+    assert lm.transformer.native is lm.local.transformer.native is None
+    assert max(result.sequence.codes("speech").shape[1] for result in other) > 1
+    for one, two in zip(native, other, strict=True):
+        assert torch.equal(one.sequence.tokens, two.sequence.tokens)
+        assert one.log_probability == pytest.approx(two.log_probability, rel=1e-5)
+
+
+@needs_kernels
+def test_a_native_frame_says_nan_and_leaves_other_models_alone():
+    builder = toy_builder()
+    prompt = builder.build(Task.load("tts"), {"text": "abc"}, lang="en", targets=False)
+    lm = tiny_lm(builder, 3)
+    engine = Engine(lm, builder.vocabulary)
+    with torch.no_grad():
+        lm.local.heads[1].weight.fill_(torch.nan)
+    with pytest.raises(GenerationError, match="returned NaN"):
+        engine.generate([GenerationRequest(prompt, Task.load("tts"), seed=3, max_seconds=1.0)])
+
+    class Other(UnitokLM):
+        def embed_slot(self, tokens, slot):
+            return 2 * super().embed_slot(tokens, slot)
+
+    attach(lm)
+    assert native_frame(lm, engine._tokens_of_code) is not None
+    for other in (tiny_lm(builder, 3, cls=Other), tiny_lm(builder, 3, slot_embeddings="concat"), tiny_lm(builder, 1)):
+        attach(other)
+        assert native_frame(other, engine._tokens_of_code) is None
 
 
 def test_without_a_compiler_there_are_none_and_it_says_why(monkeypatch):

@@ -365,7 +365,7 @@ def _errors_of_finished(writer: RecordWriter, index: int, digest: str) -> list[d
     if not path.exists():
         return None
     meta, extra = read_extra(path)
-    same_layout = meta.plain_fields == writer.meta.plain_fields
+    same_layout = dict(meta.plain_fields) == dict(writer.meta.plain_fields)
     return extra["errors"] if same_layout and extra.get("rows") == digest else None
 
 

@@ -298,7 +298,10 @@ class RecordReader:
         self.meta = metas[0]
         light = [name for name in self.meta.schema().names if name not in self._heavy()]
         self._table = pa.concat_tables(
-            [_open(path).read(columns=light, use_threads=False).replace_schema_metadata() for path in self.paths]
+            [
+                _open(path).read(columns=light, use_threads=False).select(light).replace_schema_metadata()
+                for path in self.paths
+            ]
         ).combine_chunks()
         self._starts, self._groups = _row_groups(self.paths)
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
@@ -439,8 +442,9 @@ def _check_alike(first: RecordMeta, other: RecordMeta, first_path: Path, path: P
             f"{first_path} with '{first.tokenizer}' (fingerprint {first.fingerprint}). "
             "Codes of two codecs do not mix: prepare both with one tokenizer."
         )
+    in_any_order = dict(first.plain_fields) == dict(other.plain_fields)
     for name in ("n_codebooks", "frame_rate_hz", "audio_fields", "plain_fields", "features", "semantic"):
-        if getattr(other, name) != getattr(first, name):
+        if getattr(other, name) != getattr(first, name) and not (name == "plain_fields" and in_any_order):
             raise DataError(
                 f"{path} has {name}={getattr(other, name)}, {first_path} has {getattr(first, name)}. "
                 "Read them apart, or prepare both in the same way."

@@ -35,7 +35,8 @@ from unitok.generation.guidance import GuidanceStep, guide
 from unitok.generation.lengths import TargetLength
 from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
-from unitok.kernels import attach
+from unitok.kernels import attach, native_frame
+from unitok.kernels.frame import NativeFrame
 from unitok.markers import Markers, Row
 from unitok.model.lm import UnitokLM
 from unitok.model.refiner import masked_counts
@@ -149,6 +150,7 @@ class Engine:
         self.vocabulary = vocabulary
         self.markers = Markers(vocabulary, lm.config.spelling)
         self.legal = LegalIds(vocabulary, text_size, device=self.device, markers=self.markers)
+        self._frame: NativeFrame | None = None
         self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(vocabulary.n_codebooks)]
 
     @property
@@ -176,6 +178,7 @@ class Engine:
         if batch_size < 1:
             raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
         attach(self.lm)
+        self._frame = native_frame(self.lm, self._tokens_of_code)
         rows = [_Row(request, self.markers, self.lm.pattern) for request in requests]
         drawn = [row for row in rows if row.sampling.beams == 1]
         for n_found, row in enumerate((row for row in rows if row.sampling.beams > 1), start=1):
@@ -298,6 +301,8 @@ class Engine:
 
     def _fill_frames(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
         """Return tokens `[n, Kc]` of new frames, given their states `[n + shadows, D]` and slot-0 ids `[n]`."""
+        if self._frame is not None and self._frame.takes(hidden):
+            return self._fill_natively(rows, hidden, first)
         tokens = [first]
         stage = self.lm.local_stage(hidden)
         own = _owners(rows)
@@ -305,6 +310,17 @@ class Engine:
             codes = self._draw(rows, stage.logits(tokens[-1][own]), codebook=k)
             tokens.append(self._tokens_of_code[k][codes])
         return torch.stack(tokens, dim=1)
+
+    def _fill_natively(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
+        assert self._frame is not None, "_fill_frames asks before"
+        codebooks = range(1, self.lm.n_coarse)
+        filters = torch.tensor([[row.filters(k) for row in rows] for k in codebooks])
+        uniform = torch.stack([torch.rand(len(codebooks), generator=row.generator) for row in rows], dim=1)
+        scales = [[step.scale for step in row.request.guidance] for row in rows]
+        tokens, gained = self._frame.run(hidden, first, scales, filters, uniform.contiguous())
+        for of_codebook in gained.tolist():
+            _add_gained(rows, of_codebook)
+        return tokens
 
     def _draw(
         self, rows: list[_Row], logits: Tensor, legal: Tensor | None = None, codebook: int | None = None
@@ -326,13 +342,7 @@ class Engine:
             again = filter_logits(logits[repeated], temperature[repeated])
             ids[repeated] = sample(again, [rows[i].generator for i in repeated])
         gained = log_probabilities.gather(1, ids[:, None])[:, 0].tolist()
-        for row, log_probability in zip(rows, gained, strict=True):
-            if math.isnan(log_probability):
-                raise GenerationError(
-                    f"the model returned NaN in task '{row.request.task.name}': its weights are damaged or diverged in "
-                    "training. Load an earlier checkpoint."
-                )
-            row.log_probability += log_probability
+        _add_gained(rows, gained)
         return ids
 
     def _refine(self, rows: list[_Row]) -> None:
@@ -401,6 +411,21 @@ def _surest(
             sureness = sureness - temperature * (1 - (index + 1) / n_passes[i]) * (-uniform.log()).log()
         later[i, asked[sureness.argsort()[:n_left]]] = True
     return codes, later
+
+
+def _add_gained(rows: list[_Row], log_probabilities: list[float]) -> None:
+    """Add to each row the log-probability of an id that was drawn.
+
+    Raises:
+        GenerationError: If one is NaN.
+    """
+    for row, log_probability in zip(rows, log_probabilities, strict=True):
+        if math.isnan(log_probability):
+            raise GenerationError(
+                f"the model returned NaN in task '{row.request.task.name}': its weights are damaged or diverged in "
+                "training. Load an earlier checkpoint."
+            )
+        row.log_probability += log_probability
 
 
 def _with_shadows(rows: list[_Row], chosen: list[int]) -> list[int]:

@@ -6,14 +6,17 @@ and do a whole Transformer stack in one call. Importing this imports and compile
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["FEW_POSITIONS", "attach", "linear", "why_not", "without"]
+    from unitok.kernels.frame import NativeFrame
+    from unitok.model.lm import UnitokLM
+
+__all__ = ["FEW_POSITIONS", "attach", "linear", "native_frame", "why_not", "without"]
 
 FEW_POSITIONS = 16
 """At more positions than these the arithmetic takes the time, and PyTorch does it better."""
@@ -41,6 +44,18 @@ def attach(module: nn.Module) -> bool:
     from unitok.kernels.stack import attach_stacks
 
     return attach_stacks(module, _wanted)
+
+
+def native_frame(lm: UnitokLM, tokens_of_code: Sequence[Tensor]) -> NativeFrame | None:
+    """Return what draws the codebooks of a frame natively, after `attach`; None where PyTorch has to.
+
+    Args:
+        lm: The model.
+        tokens_of_code: Joint ids of the codes of each codebook, K times `[Vk]`.
+    """
+    from unitok.kernels.frame import native_frame
+
+    return native_frame(lm, tokens_of_code)
 
 
 def linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor | None:

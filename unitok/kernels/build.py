@@ -1,4 +1,4 @@
-"""Compile `decoder.cpp` for the machine it runs on, once, into the user's cache; without a compiler there is none.
+"""Compile `native/decoder.cpp` for this machine, once, into the user's cache; without a compiler there is none.
 
 The environment: `UNITOK_KERNELS=0` goes without, `CXX` names the compiler, `UNITOK_CACHE` the folder of caches.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 __all__ = ["library", "why_not"]
 
-SOURCE = Path(__file__).with_name("decoder.cpp")
+SOURCE = Path(__file__).with_name("native") / "decoder.cpp"
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC",
     "-pthread",
@@ -51,8 +51,9 @@ def _compiled() -> Path:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
     if compiler is None:
         raise OSError("there is no C++ compiler (g++ or clang++)")
+    sources = [path.read_text() for path in sorted(SOURCE.parent.iterdir())]
     # The cache may be shared by machines: what they can do is part of the name.
-    key = hashlib.sha256("\n".join([SOURCE.read_text(), compiler, *FLAGS, _processor()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([*sources, compiler, *FLAGS, _processor()]).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("UNITOK_CACHE") or Path.home() / ".cache" / "unitok")
     path = folder / f"decoder-{key}.so"
     if not path.is_file():

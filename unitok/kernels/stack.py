@@ -1,4 +1,4 @@
-"""What the kernels of `decoder.cpp` are given: Transformer stacks and matrices, by the addresses of their weights.
+"""What the kernels of `native/` are given: Transformer stacks and matrices, by the addresses of their weights.
 
 Letters: B rows of the cache, s new positions of each, M = B s, D width, E width of a head, R and N of a matrix.
 """
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from unitok.model.cache import StaticCache
     from unitok.model.transformer import Transformer
 
-__all__ = ["NativeStack", "attach_stacks", "native_linear"]
+__all__ = ["Linear", "NativeStack", "Stack", "attach_stacks", "described", "native_library", "native_linear", "pool"]
 
 ONE_AT_A_TIME = Lock()
 """The kernels' threads serve one call; Python's own may make several."""
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
-class _Linear(Structure):
+class Linear(Structure):
+    """A matrix."""
+
     _fields_ = [
         ("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p),
         ("rows", c_int32), ("cols", c_int32), ("kind", c_int32),
@@ -54,13 +56,15 @@ PARTS = ("Linear", "CompactLinear", "RMSNorm", "Identity")
 class _Layer(Structure):
     _fields_ = [
         *((name, c_void_p) for name in NORMS),
-        *((name, _Linear) for name in MATRICES),
+        *((name, Linear) for name in MATRICES),
         ("keys", c_void_p),
         ("values", c_void_p),
     ]
 
 
-class _Stack(Structure):
+class Stack(Structure):
+    """A Transformer."""
+
     _fields_ = [
         ("layers", POINTER(_Layer)), ("norm", c_void_p),
         ("n_layers", c_int32), ("width", c_int32), ("n_heads", c_int32), ("kv_heads", c_int32),
@@ -85,11 +89,11 @@ class NativeStack:
             for name, path in NORMS.items():
                 setattr(layer, name, _address(getattr(block.get_submodule(path), "weight", None)))
             for name, path in MATRICES.items():
-                setattr(layer, name, _described(block.get_submodule(path)))
+                setattr(layer, name, described(block.get_submodule(path)))
         self.addresses = _addresses(transformer)
         self._config, self._layers = config, layers
         norm = _address(getattr(transformer.norm, "weight", None))
-        self._stack = _Stack(
+        self._stack = Stack(
             layers, norm, config.n_layers, config.d_model, config.n_heads,
             config.kv_heads, config.head_width, config.ff_width, config.norm_eps,
         )  # fmt: skip
@@ -119,20 +123,27 @@ class NativeStack:
         states = x.reshape(B * s, D).clone()
         places = positions.expand(B, s).reshape(-1).contiguous()
         rows = _rows(B, s)
-        if cache.max_positions > self._angles.shape[1]:
-            self._angles = self._all_angles(cache.max_positions)
-        cos, sin = self._angles
+        cos, sin = self.angles(cache.max_positions)
         at = _Positions(
             B * s, cache.max_positions, rows.data_ptr(), places.data_ptr(), cos.data_ptr(), sin.data_ptr()
         )  # fmt: skip
         with ONE_AT_A_TIME:
-            for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
-                layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-            _library().run_stack(_pool(), ctypes.byref(self._stack), ctypes.byref(at), states.data_ptr())
+            native_library().run_stack(pool(), self.described(cache), ctypes.byref(at), states.data_ptr())
         return states.view(B, s, D)
 
+    def described(self, cache: StaticCache) -> Any:
+        """Return a pointer to the stack, with this cache; good for one call."""
+        for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        return ctypes.pointer(self._stack)
+
+    def angles(self, n: int) -> Tensor:
+        """Return cosines and sines of n positions or more, `[2, n, E]`."""
+        if n > self._angles.shape[1]:
+            self._angles = self._all_angles(n)
+        return self._angles
+
     def _all_angles(self, n: int) -> Tensor:
-        """Return cosines and sines of all positions `[2, n, E]`."""
         config = self._config
         places = torch.arange(max(n, 64))[None]
         cos, sin = rope_angles(places, config.head_width, config.rope_theta, config.rope_scaling)
@@ -161,11 +172,13 @@ def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: 
         return None
     if weight.dtype not in KINDS or not weight.is_contiguous() or library() is None:
         return None
-    matrix = _Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])
+    matrix = Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])
     x = x.contiguous()
     out = x.new_empty(*x.shape[:-1], matrix.rows)
     with ONE_AT_A_TIME:
-        _library().run_linear(_pool(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr())
+        native_library().run_linear(
+            pool(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr()
+        )
     return out
 
 
@@ -195,10 +208,11 @@ def _addresses(transformer: Transformer) -> tuple[int, ...]:
     return tuple(weight.data_ptr() for weight in (*transformer.parameters(), *transformer.buffers()))
 
 
-def _described(layer: Any) -> _Linear:
+def described(layer: Any) -> Linear:
+    """Return a linear layer, or a compact one, as the kernels take it."""
     weight = layer.weight
     scale = _address(getattr(layer, "scale", None))
-    return _Linear(_address(weight), scale, _address(layer.bias), *weight.shape, KINDS[weight.dtype])
+    return Linear(_address(weight), scale, _address(layer.bias), *weight.shape, KINDS[weight.dtype])
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -211,20 +225,23 @@ def _rows(n_rows: int, n_positions: int) -> Tensor:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def native_library() -> ctypes.CDLL:
+    """Return the kernels, which have to be there, with the types of what their functions take."""
     found = library()
     assert found is not None, "asked for kernels that are not there"
     found.new_pool.restype = c_void_p
     found.run_stack.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p]
+    found.run_frame.argtypes = [c_void_p, c_void_p]
     found.run_linear.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_void_p]
     return found
 
 
-def _pool() -> int:
+def pool() -> int:
+    """Return the threads that work on a call, as many as PyTorch uses now."""
     return _pool_of(torch.get_num_threads(), os.getpid())
 
 
 @cache
 def _pool_of(n_threads: int, process: int) -> int:
     """Return threads that are there for the rest of the process; a process that was forked off has none of its own."""
-    return _library().new_pool(c_int32(n_threads))
+    return native_library().new_pool(c_int32(n_threads))

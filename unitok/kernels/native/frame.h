@@ -1,0 +1,92 @@
+// Codebooks 1 ... Kc-1 of frames, one after the other, in one call: what `model/local.py` computes and the engine draws.
+//
+// Letters: n rows, R rows and their shadows (the same after prompts without guided conditions), D width of the model,
+// d width of the local Transformer, Kc codebooks.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "drawing.h"
+#include "stack.h"
+
+namespace unitok {
+
+struct Frame {
+  const Stack* stack;
+  Linear projection;     // D -> d
+  const Linear* heads;   // [Kc - 1], d -> codes
+  const float* embedding;                // [V, D]
+  const int64_t* const* tokens_of_code;  // [Kc - 1]: of each code its joint id
+  const float *cos, *sin;                // [Kc, E]
+  int64_t n_codebooks, width;            // Kc, D
+  int64_t n_rows, n_states;              // n, R: rows stand first, then the shadows of the first one, of the second ...
+  const int64_t* n_shadows;              // [n]
+  const float* scales;                   // [R - n]: of guidance, one for each shadow
+  const float* hidden;                   // [R, D]: the states that chose codebook 0
+  const Filter* filters;                 // [Kc - 1, n]
+  const float* uniform;                  // [Kc - 1, n]: from [0, 1)
+  int64_t* tokens;                       // [n, Kc], the first is there
+  float* log_probabilities;              // [Kc - 1, n], of what was drawn, without guidance and filters
+};
+
+// Draws codebook k of rows [first, stop) from logits [R, V].
+inline void draw_rows(const Frame& frame, int64_t k, const std::vector<float>& logits, const std::vector<int64_t>& shadow,
+                      int64_t first, int64_t stop) {
+  const int64_t V = frame.heads[k - 1].rows, n = frame.n_rows;
+  std::vector<float> own(V), guided(V);
+  for (int64_t i = first; i < stop; ++i) {
+    const float* of_row = logits.data() + i * V;
+    log_softmax(of_row, V, own.data());
+    if (frame.n_shadows[i]) {
+      std::vector<std::vector<float>> stages;
+      for (int64_t s = shadow[i]; s < shadow[i] + frame.n_shadows[i]; ++s) {
+        stages.emplace_back(V);
+        log_softmax(logits.data() + (n + s) * V, V, stages.back().data());
+      }
+      stages.push_back(own);
+      guide(stages, frame.scales + shadow[i], of_row, V, guided.data());
+      of_row = guided.data();
+    }
+    const int64_t place = (k - 1) * n + i;
+    // Where the model returned NaN nothing can be drawn; the log-probability says so.
+    const bool broken = std::isnan(of_row[0]) || std::isnan(own[0]);
+    const int64_t code = broken ? 0 : draw(of_row, V, frame.filters[place], frame.uniform[place]);
+    frame.tokens[i * frame.n_codebooks + k] = frame.tokens_of_code[k - 1][code];
+    frame.log_probabilities[place] = broken ? NAN : own[code];
+  }
+}
+
+inline void run(Pool& pool, const Frame& frame) {
+  const int64_t n = frame.n_rows, R = frame.n_states, D = frame.width, Kc = frame.n_codebooks;
+  const int64_t d = frame.projection.rows;
+  std::vector<int64_t> shadow(n), owner(R), row, position;  // shadow: where those of a row begin
+  for (int64_t i = 0, s = 0; i < n; s += frame.n_shadows[i++]) {
+    shadow[i] = s, owner[i] = i;
+    for (int64_t j = 0; j < frame.n_shadows[i]; ++j) owner[n + s + j] = i;
+  }
+  std::vector<float> inputs, x, states(R * d), logits;
+  for (int64_t k = 1; k < Kc; ++k) {
+    const int64_t M = k == 1 ? 2 : 1;  // the state comes along with codebook 0
+    inputs.resize(R * M * D), x.resize(R * M * d), row.clear(), position.clear();
+    for (int64_t r = 0; r < R; ++r) {
+      if (M == 2) std::memcpy(inputs.data() + 2 * r * D, frame.hidden + r * D, D * sizeof(float));
+      const float* embedded = frame.embedding + frame.tokens[owner[r] * Kc + k - 1] * D;
+      std::memcpy(inputs.data() + (r * M + M - 1) * D, embedded, D * sizeof(float));
+      for (int64_t m = 0; m < M; ++m) row.push_back(r), position.push_back(M == 2 ? m : k);
+    }
+    run(pool, frame.projection, R * M, inputs.data(), x.data());
+    run(pool, *frame.stack, Positions{R * M, Kc, row.data(), position.data(), frame.cos, frame.sin}, x.data());
+    for (int64_t r = 0; r < R; ++r)
+      std::memcpy(states.data() + r * d, x.data() + (r * M + M - 1) * d, d * sizeof(float));
+    logits.resize(R * frame.heads[k - 1].rows);
+    run(pool, frame.heads[k - 1], R, states.data(), logits.data());
+    pool.run([&](int thread) {
+      const Share share(n, thread, pool.size());
+      draw_rows(frame, k, logits, shadow, share.first, share.stop);
+    });
+  }
+}
+
+}  // namespace unitok

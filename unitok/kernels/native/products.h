@@ -1,0 +1,246 @@
+// Matrices times vectors: weights of 32, 16 or 8 bits, read once each, in the widest registers that the machine has.
+//
+// Each result is summed by one thread in a fixed order, so neither batch nor threads change it.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "threads.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace unitok {
+
+enum Kind : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
+
+struct Linear {
+  const void* weight;  // [rows, cols]
+  const float* scale;  // [rows], of INT8
+  const float* bias;   // [rows], or null
+  int32_t rows, cols, kind;
+};
+
+inline float bfloat16(uint16_t bits) {
+  const uint32_t wide = uint32_t(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, 4);
+  return value;
+}
+
+// Vectors that a matrix is multiplied with, and for INT8 their whole numbers: 16 bits each, so that weights alone are
+// rounded coarsely, and as large as leaves room for the sum.
+struct Inputs {
+  std::vector<float> values;
+  std::vector<int16_t> whole;
+  std::vector<float> step;
+  int64_t n = 0, width = 0;
+
+  void resize(int64_t n_, int64_t width_) {
+    n = n_, width = width_;
+    values.resize(n * width);
+  }
+  float* row(int64_t m) { return values.data() + m * width; }
+  void take(const float* x, int64_t n_, const Linear& next) {
+    resize(n_, next.cols);
+    std::memcpy(values.data(), x, n * width * sizeof(float));
+    if (next.kind == INT8) round();
+  }
+  void round() {
+    whole.resize(n * width);
+    step.resize(n);
+    // A register's 32 bits take at most every fourth product, in plain C++, and fewer elsewhere (`dot`).
+    const float most = std::fmin(32767.0f, std::floor(2147483000.0f / (127.0f * (width / 4 + 4))));
+    for (int64_t m = 0; m < n; ++m) {
+      const float* x = row(m);
+      float largest = 1e-12f;
+      for (int64_t i = 0; i < width; ++i) largest = std::fmax(largest, std::fabs(x[i]));
+      step[m] = largest / most;
+      const float scale = most / largest;
+      int16_t* q = whole.data() + m * width;
+      for (int64_t i = 0; i < width; ++i) q[i] = int16_t(std::lrintf(x[i] * scale));
+    }
+  }
+};
+
+// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs. Four sums for each
+// of `Sum::together` inputs fit into the registers.
+#if defined(__AVX512BW__)
+inline __m512 widened(const float* w) { return _mm512_loadu_ps(w); }
+inline __m512 widened(const uint16_t* w) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+struct FloatSum {
+  static constexpr int width = 16, together = 4;
+  __m512 sum = _mm512_setzero_ps();
+  template <typename Weight>
+  void add(const Weight* w, const float* x) {
+    sum = _mm512_fmadd_ps(widened(w), _mm512_loadu_ps(x), sum);
+  }
+  float total() const { return _mm512_reduce_add_ps(sum); }
+};
+struct WholeSum {
+  static constexpr int width = 32, together = 4;
+  __m512i sum = _mm512_setzero_si512();
+  void add(const int8_t* w, const int16_t* x) {
+    const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(wide, _mm512_loadu_si512(x)));
+  }
+  float total() const { return _mm512_reduce_add_ps(_mm512_cvtepi32_ps(sum)); }
+};
+#elif defined(__AVX2__)
+inline float total_of(__m256 sum) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline __m256 widened(const float* w) { return _mm256_loadu_ps(w); }
+inline __m256 widened(const uint16_t* w) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+struct FloatSum {
+  static constexpr int width = 8, together = 2;
+  __m256 sum = _mm256_setzero_ps();
+  template <typename Weight>
+  void add(const Weight* w, const float* x) {
+    sum = _mm256_fmadd_ps(widened(w), _mm256_loadu_ps(x), sum);
+  }
+  float total() const { return total_of(sum); }
+};
+struct WholeSum {
+  static constexpr int width = 16, together = 2;
+  __m256i sum = _mm256_setzero_si256();
+  void add(const int8_t* w, const int16_t* x) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
+    const __m256i inputs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, inputs));
+  }
+  float total() const { return total_of(_mm256_cvtepi32_ps(sum)); }
+};
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+inline float32x4_t widened(const float* w) { return vld1q_f32(w); }
+inline float32x4_t widened(const uint16_t* w) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(w), 16)); }
+struct FloatSum {
+  static constexpr int width = 4, together = 4;
+  float32x4_t sum = vdupq_n_f32(0);
+  template <typename Weight>
+  void add(const Weight* w, const float* x) {
+    sum = vfmaq_f32(sum, widened(w), vld1q_f32(x));
+  }
+  float total() const { return vaddvq_f32(sum); }
+};
+struct WholeSum {
+  static constexpr int width = 8, together = 4;
+  int32x4_t sum = vdupq_n_s32(0);
+  void add(const int8_t* w, const int16_t* x) {
+    const int16x8_t wide = vmovl_s8(vld1_s8(w)), inputs = vld1q_s16(x);
+    sum = vmlal_s16(vmlal_high_s16(sum, wide, inputs), vget_low_s16(wide), vget_low_s16(inputs));
+  }
+  float total() const { return vaddvq_f32(vcvtq_f32_s32(sum)); }
+};
+#else
+inline float widened(const float* w) { return *w; }
+inline float widened(const uint16_t* w) { return bfloat16(*w); }
+struct FloatSum {
+  static constexpr int width = 1, together = 1;
+  float sum = 0;
+  template <typename Weight>
+  void add(const Weight* w, const float* x) {
+    sum += widened(w) * *x;
+  }
+  float total() const { return sum; }
+};
+struct WholeSum {
+  static constexpr int width = 1, together = 1;
+  int32_t sum = 0;
+  void add(const int8_t* w, const int16_t* x) { sum += int32_t(*w) * *x; }
+  float total() const { return float(sum); }
+};
+#endif
+
+inline float product(float w, float x) { return w * x; }
+inline float product(uint16_t w, float x) { return bfloat16(w) * x; }
+inline float product(int8_t w, int16_t x) { return float(int32_t(w) * x); }
+
+// One row of a matrix times M vectors: rows stream in one after the other, four sums of each keep the adders busy. What
+// a vector gets does not depend on its neighbours.
+template <typename Sum, int M, typename Weight, typename Input>
+inline void dot(const Weight* w, const Input* x, int64_t n, float* out) {
+  constexpr int64_t step = Sum::width;
+  Sum sums[M][4];
+  int64_t i = 0;
+  for (; i + 4 * step <= n; i += 4 * step)
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part)
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sums[m][part].add(w + i + part * step, x + m * n + i + part * step);
+  for (; i + step <= n; i += step)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) sums[m][0].add(w + i, x + m * n + i);
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m) {
+    float rest = 0;
+    for (int64_t j = i; j < n; ++j) rest += product(w[j], x[m * n + j]);
+    const Sum* s = sums[m];
+    out[m] = (s[0].total() + s[1].total()) + (s[2].total() + s[3].total()) + rest;
+  }
+}
+
+// The same of as many vectors as there are: put(m, result).
+template <typename Sum, typename Weight, typename Input, typename Put>
+inline void dot_all(const Weight* w, const Input* x, int64_t n, int64_t count, Put put) {
+  float results[Sum::together];
+  int64_t m = 0;
+  for (; m + Sum::together <= count; m += Sum::together) {
+    dot<Sum, Sum::together>(w, x + m * n, n, results);
+    for (int i = 0; i < Sum::together; ++i) put(m + i, results[i]);
+  }
+  for (; m < count; ++m) {
+    dot<Sum, 1>(w, x + m * n, n, results);
+    put(m, results[0]);
+  }
+}
+
+// A thread's share of the rows of a matrix times all inputs: put(m, row, value) takes the results.
+template <typename Put>
+void multiply(const Linear& matrix, Inputs& inputs, const Share& share, Put put) {
+  const int64_t n = matrix.cols;
+  for (int64_t r = share.first; r < share.stop; ++r) {
+    const float bias = matrix.bias ? matrix.bias[r] : 0.0f;
+    const auto done = [&](int64_t m, float y) { put(m, r, y + bias); };
+    if (matrix.kind == INT8) {
+      const int8_t* w = static_cast<const int8_t*>(matrix.weight) + r * n;
+      dot_all<WholeSum>(w, inputs.whole.data(), n, inputs.n,
+                        [&](int64_t m, float y) { done(m, y * matrix.scale[r] * inputs.step[m]); });
+    } else if (matrix.kind == BFLOAT16) {
+      dot_all<FloatSum>(static_cast<const uint16_t*>(matrix.weight) + r * n, inputs.row(0), n, inputs.n, done);
+    } else {
+      dot_all<FloatSum>(static_cast<const float*>(matrix.weight) + r * n, inputs.row(0), n, inputs.n, done);
+    }
+  }
+}
+
+// y [M, rows] = x [M, cols] times a matrix, as many vectors at a time as stay near the processor.
+inline void run(Pool& pool, const Linear& matrix, int64_t M, const float* x, float* y) {
+  constexpr int64_t at_once = 32;
+  pool.run([&](int thread) {
+    Inputs inputs;
+    const Share share(matrix.rows, thread, pool.size());
+    for (int64_t first = 0; first < M; first += at_once) {
+      inputs.take(x + first * matrix.cols, std::min(at_once, M - first), matrix);
+      multiply(matrix, inputs, share,
+               [&](int64_t m, int64_t r, float value) { y[(first + m) * matrix.rows + r] = value; });
+    }
+  });
+}
+
+}  // namespace unitok

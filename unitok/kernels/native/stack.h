@@ -1,0 +1,147 @@
+// A Transformer stack (RMSNorm, RoPE, grouped-query attention, SwiGLU) for a few positions at a time.
+//
+// Letters: M positions at once, D width, E width of a head, F width of the feed-forward layer.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "products.h"
+
+namespace unitok {
+
+struct Layer {
+  const float *attention_norm, *q_norm, *k_norm, *feed_forward_norm;  // q_norm and k_norm may be null
+  Linear q, k, v, out, gate, up, down;
+  float *keys, *values;  // [B, kv_heads, max_positions, E]
+};
+
+struct Stack {
+  const Layer* layers;
+  const float* norm;
+  int32_t n_layers, width, n_heads, kv_heads, head_width, ff_width;
+  float eps;
+};
+
+struct Positions {
+  int64_t n, max_positions;
+  const int64_t *row, *position;  // [M]: which row of the cache, and where in it
+  const float *cos, *sin;         // [max_positions or more, E], sines negated in the first half
+};
+
+inline void normalize(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
+  const float scale = 1.0f / std::sqrt(sum / n + eps);
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+inline void normalize_all(const float* x, const float* weight, const Linear& next, int64_t n, float eps, Inputs& out) {
+  out.resize(n, next.cols);
+  for (int64_t m = 0; m < n; ++m) normalize(x + m * next.cols, weight, next.cols, eps, out.row(m));
+  if (next.kind == INT8) out.round();
+}
+
+inline void rotate(float* x, const float* cos, const float* sin, int64_t width, float* scratch) {
+  const int64_t half = width / 2;
+  for (int64_t i = 0; i < width; ++i) scratch[i] = x[i] * cos[i] + x[(i + half) % width] * sin[i];
+  std::memcpy(x, scratch, width * sizeof(float));
+}
+
+// What a query sees, softmax(q k) v, of `length` positions; scores has room for them.
+inline void attend(const float* query, const float* keys, const float* values, int64_t length, int64_t width, float* scores,
+            float* out) {
+  const float scale = 1.0f / std::sqrt(float(width));
+  float largest = -INFINITY;
+  for (int64_t t = 0; t < length; ++t) {
+    float score = 0;
+    const float* key = keys + t * width;
+#pragma omp simd reduction(+ : score)
+    for (int64_t i = 0; i < width; ++i) score += query[i] * key[i];
+    scores[t] = score * scale;
+    largest = std::fmax(largest, scores[t]);
+  }
+  float total = 0;
+  for (int64_t t = 0; t < length; ++t) total += scores[t] = std::exp(scores[t] - largest);
+  for (int64_t i = 0; i < width; ++i) out[i] = 0;
+  for (int64_t t = 0; t < length; ++t) {
+    const float weight = scores[t] / total;
+    const float* value = values + t * width;
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) out[i] += weight * value[i];
+  }
+}
+
+// Heads [first, stop) of keys and values: store the new ones, then let the queries of each look.
+inline void attend_heads(const Stack& stack, const Layer& layer, const Positions& at, float* qkv, int64_t first, int64_t stop,
+                  float* mixed) {
+  const int64_t E = stack.head_width, group = stack.n_heads / stack.kv_heads;
+  const int64_t q_width = stack.n_heads * E, kv_width = stack.kv_heads * E, width = q_width + 2 * kv_width;
+  std::vector<float> scratch(E), scores(at.max_positions);
+  for (int64_t h = first; h < stop; ++h) {
+    for (int64_t m = 0; m < at.n; ++m) {
+      float *key = qkv + m * width + q_width + h * E, *value = key + kv_width;
+      if (layer.k_norm) normalize(key, layer.k_norm, E, stack.eps, key);
+      rotate(key, at.cos + at.position[m] * E, at.sin + at.position[m] * E, E, scratch.data());
+      const int64_t place = ((at.row[m] * stack.kv_heads + h) * at.max_positions + at.position[m]) * E;
+      std::memcpy(layer.keys + place, key, E * sizeof(float));
+      std::memcpy(layer.values + place, value, E * sizeof(float));
+    }
+    for (int64_t m = 0; m < at.n; ++m) {
+      const int64_t start = (at.row[m] * stack.kv_heads + h) * at.max_positions * E;
+      for (int64_t g = h * group; g < (h + 1) * group; ++g) {
+        float* query = qkv + m * width + g * E;
+        if (layer.q_norm) normalize(query, layer.q_norm, E, stack.eps, query);
+        rotate(query, at.cos + at.position[m] * E, at.sin + at.position[m] * E, E, scratch.data());
+        attend(query, layer.keys + start, layer.values + start, at.position[m] + 1, E, scores.data(),
+               mixed + m * q_width + g * E);
+      }
+    }
+  }
+}
+
+// x [M, D] through the whole stack, in place; new keys and values go into the cache.
+inline void run(Pool& pool, const Stack& stack, const Positions& at, float* x) {
+  const int64_t M = at.n, D = stack.width, F = stack.ff_width, E = stack.head_width;
+  const int64_t q_width = stack.n_heads * E, kv_width = stack.kv_heads * E, width = q_width + 2 * kv_width;
+  std::vector<float> qkv(M * width), mixed(M * q_width), gated(M * F);
+  Barrier barrier(pool.size());
+  pool.run([&](int thread) {
+    const int n = pool.size();
+    const Share of_q(q_width, thread, n), of_kv(kv_width, thread, n), of_width(D, thread, n), of_ff(F, thread, n);
+    const int64_t first_head = stack.kv_heads * thread / n, stop_head = stack.kv_heads * (thread + 1) / n;
+    Inputs inputs;
+    std::vector<float> gates(M * F);
+    const auto add_to_x = [&](int64_t m, int64_t r, float y) { x[m * D + r] += y; };
+    for (int64_t l = 0; l < stack.n_layers; ++l) {
+      const Layer& layer = stack.layers[l];
+      normalize_all(x, layer.attention_norm, layer.q, M, stack.eps, inputs);
+      const auto put_at = [&](int64_t start) {
+        return [&qkv, start, width](int64_t m, int64_t r, float y) { qkv[m * width + start + r] = y; };
+      };
+      multiply(layer.q, inputs, of_q, put_at(0));
+      multiply(layer.k, inputs, of_kv, put_at(q_width));
+      multiply(layer.v, inputs, of_kv, put_at(q_width + kv_width));
+      barrier.wait();
+      attend_heads(stack, layer, at, qkv.data(), first_head, stop_head, mixed.data());
+      barrier.wait();
+      inputs.take(mixed.data(), M, layer.out);
+      multiply(layer.out, inputs, of_width, add_to_x);
+      barrier.wait();
+      normalize_all(x, layer.feed_forward_norm, layer.gate, M, stack.eps, inputs);
+      multiply(layer.gate, inputs, of_ff,
+               [&](int64_t m, int64_t r, float y) { gates[m * F + r] = y / (1.0f + std::exp(-y)); });
+      multiply(layer.up, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gated[m * F + r] = gates[m * F + r] * y; });
+      barrier.wait();
+      inputs.take(gated.data(), M, layer.down);
+      multiply(layer.down, inputs, of_width, add_to_x);
+      barrier.wait();
+    }
+  });
+  for (int64_t m = 0; m < M; ++m) normalize(x + m * D, stack.norm, D, stack.eps, x + m * D);
+}
+
+}  // namespace unitok
