@@ -97,6 +97,11 @@ def test_a_misspelt_name_gets_a_hint_and_the_list():
         find_card("tasks", "ttss")
 
 
+def test_a_folder_that_is_not_there_is_told_as_one():
+    with pytest.raises(CardError, match=r"no folder 'out/mini/text', and no card .* tokenizers\. Check the path"):
+        find_card("tokenizers", "out/mini/text")
+
+
 def test_a_misspelt_kind_gets_a_hint():
     with pytest.raises(CardError, match=r"allowed: tasks, tokenizers, features, configs. Did you mean 'tasks'\?"):
         list_cards("task")

@@ -143,8 +143,17 @@ def test_a_run_says_where_it_is_on_stderr_and_nothing_on_stdout(shards, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--trainer.max_stepz=3"], "max_stepz"),
-        (["--model.init_args.optimizer.name=sgd"], "sgd"),
+        (["--trainer.max_stepz=3"], "--trainer.max_stepz=3. Did you mean 'trainer.max_steps'? Run 'unitok fit --help'"),
+        (["--trainer.max_steps=many"], "trainer.max_steps: got 'many', expected int."),
+        (["--model.init_args.optimizer.name=sgd"], "model.init_args.optimizer.name: got 'sgd', allowed: adamw, muon."),
+        (
+            ["--model.init_args.lm.patern=delay"],
+            "model.init_args.lm: there is no setting 'patern'. Did you mean 'pattern'?",
+        ),
+        (
+            ["--data.init_args.tasks=[{tsk: tts}]"],
+            "data.init_args.tasks: there is no setting 'tsk'. Did you mean 'task'?",
+        ),
         (["--model.init_args.lm.transformer.n_heads=3"], "n_heads=3"),
         (["--model.init_args.tasks=[ttz]"], "Did you mean 'tts'?"),
         (["--data.init_args.train=nowhere"], "nowhere holds no record shard"),
@@ -156,8 +165,13 @@ def test_a_mistake_is_told_without_a_traceback_and_ends_with_status_2(change, me
     assert main(arguments("fit", shards, tmp_path, *change)) == 2
     error = capsys.readouterr().err
     assert message in error
-    assert "Traceback" not in error
     assert error.startswith("unitok: ")
+    assert error.count("\n") == 1
+
+
+def test_a_run_without_a_config_is_told_to_name_one(capsys):
+    assert main(["fit"]) == 2
+    assert "nothing says what data, model shall be. Name a config: --config FILE.yaml" in capsys.readouterr().err
 
 
 def test_help_lists_the_settings_with_their_docstrings(capsys):

@@ -109,8 +109,14 @@ def find_card(kind: str, name: str | Path) -> Path:
         return Path(name)
     cards = list_cards(kind)
     if str(name) not in cards:
+        hint = suggest(str(name), cards)
+        if not hint and len(Path(name).parts) > 1 and kind != "configs":
+            raise CardError(
+                f"there is no folder '{name}', and no card of that name in {kind}. "
+                "Check the path, or run first what makes it."
+            )
         raise CardError(
-            f"{kind} has no card '{name}'.{suggest(str(name), cards)} There are: {', '.join(cards) or 'none'}. "
+            f"{kind} has no card '{name}'.{hint} There are: {', '.join(cards) or 'none'}. "
             "A folder of your own is added with --cards DIR."
         )
     return cards[str(name)]

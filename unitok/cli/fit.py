@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import logging
 import warnings
-from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from unitok.cards import find_card
-from unitok.errors import UnitokError
 
 if TYPE_CHECKING:
     from unitok.training.cli import Stage
@@ -65,8 +63,6 @@ def run(argv: Sequence[str]) -> int:
                 CodecCLI("fit", _find_configs(rest))
             else:
                 UnitokCLI(cast("Stage", command), _find_configs(rest))
-        except ArgumentError as error:
-            raise UnitokError(f"{error} Run 'unitok {command} --help' to see what there is.") from error
         except SystemExit as stop:
             return int(stop.code or 0)  # --help and --print_config end so
     return 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from unitok.errors import UnitokError
 from unitok.training.callbacks import ProgressLines, ResumePoint
+from unitok.training.mistakes import reason
 
 __all__ = ["Stage", "UnitokCLI"]
 
@@ -48,8 +49,7 @@ class UnitokCLI(LightningCLI):
         Lightning's own subcommands are not used: under them `${trainer.…}` would have to be `${fit.trainer.…}`.
 
         Raises:
-            ArgumentError: If the config or a flag has a mistake.
-            UnitokError: If the parts do not take what the config gives them.
+            UnitokError: If the config or a flag has a mistake, or the parts do not take what the config gives them.
         """
         self.stage: Stage = stage
         self._more_callbacks = callbacks
@@ -87,6 +87,14 @@ class UnitokCLI(LightningCLI):
             "--ckpt_path", type=str | None, default=None, help="Training checkpoint to go on from, or to measure."
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the flags; an unknown one is told with the setting that may be meant."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            remedy = f"Run 'unitok {self.command or self.stage} --help' to see what there is."
+            raise UnitokError(f"{reason(error, parser.get_defaults().keys())} {remedy}") from error
+
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; what they refuse is the config's mistake."""
         try:
@@ -94,7 +102,7 @@ class UnitokCLI(LightningCLI):
         except (ValueError, TypeError) as error:
             if isinstance(error, UnitokError):
                 raise
-            raise UnitokError(f"the config does not work: {_reason(error)}") from error
+            raise UnitokError(f"the config does not work: {reason(error)}") from error
 
     def default_callbacks(self, root: Path, given: Sequence[L.Callback]) -> list[L.Callback]:
         """Return callbacks of a run in `root` beside those that are `given`."""
@@ -117,12 +125,3 @@ class UnitokCLI(LightningCLI):
             if self.stage == "fit" and not any(isinstance(one, ResumePoint) for one in callbacks):
                 callbacks.append(ResumePoint(root / "checkpoints"))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
-
-
-def _reason(error: Exception) -> str:
-    """Return what a class refused, on one line: jsonargparse lists it among the types it tried and all values given."""
-    text = str(error)
-    if found := re.search(r"^Errors:\n(.*?)^Given value", text, re.DOTALL | re.MULTILINE):
-        tried = [line.strip("- ") for line in found[1].splitlines()]
-        text = " ".join(line for line in tried if line and "NoneType" not in line) or text
-    return " ".join(text.split())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -195,7 +194,7 @@ def _run(name: str, arguments: Sequence[str], folder: Path, n_items: int, seed: 
         [metrics] = cli.trainer.validate(module, datamodule=data, verbose=False) or [{}]
         losses = {key.removeprefix("val/loss/"): value for key, value in metrics.items() if key.startswith("val/loss/")}
         quality, generated_frames_per_s = _generated(module, data, n_items, seed)
-    except (UnitokError, ArgumentError) as error:
+    except UnitokError as error:
         return Comparison(name, tuple(arguments), error=str(error))
     return Comparison(
         name,

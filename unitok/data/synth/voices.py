@@ -103,7 +103,7 @@ def _spoken(text: str, voice: str, style: VoiceStyle, options: Sequence[str] = (
         if done.returncode or not path.exists() or path.stat().st_size <= 44:
             known = list_voices()
             raise DataError(
-                f"{program} could not speak with voice '{voice}': {done.stderr.strip() or 'no sound came out'}."
+                f"{program} could not speak with voice '{voice}': {done.stderr.strip().rstrip('.') or 'no sound came out'}."
                 f"{suggest(voice, known)}"
             )
         return Audio.read(path).mono(), done.stdout
