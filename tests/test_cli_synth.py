@@ -78,7 +78,9 @@ def test_noisy_speech_comes_beside_the_clean(tmp_path, capsys):
     assert "noisy: True there, False asked for" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--rate", "2,1"), ("--pitch", "high"), ("--hours", "0")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--rate", "2,1"), ("--pitch", "high"), ("--hours", "0"), ("--hours", "long")]
+)
 def test_values_out_of_range_are_refused(option, value, tmp_path, capsys):
     assert main(["synth", "--out", str(tmp_path), option, value]) == 2
     assert option in capsys.readouterr().err

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
 EXAMPLE = (
-    "unitok init --from SmolLM2-135M --tokenizer encodec_24khz --tasks tts asr --langs en --out begun\n"
+    "unitok init --from HuggingFaceTB/SmolLM2-135M --tokenizer encodec_24khz --tasks tts asr --langs en --out begun\n"
     "unitok init --from sesame/csm-1b --out csm"
 )
 OF_TEXT_MODELS = ("codebooks", "tasks", "langs", "pattern", "settings")

@@ -198,6 +198,8 @@ class _StderrHandler(logging.Handler):
 def _set_up_logging(flags: argparse.Namespace) -> None:
     logger.handlers = [_StderrHandler()]
     logger.setLevel(logging.DEBUG if flags.verbose else logging.WARNING if flags.quiet else logging.INFO)
+    if not flags.verbose:  # the hub tells each of its tries; unitok's error says what they came to
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 @contextmanager

@@ -235,10 +235,12 @@ def _described(name: str, kind: Kind) -> str:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return value
+    try:
+        if (value := float(text)) > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"is '{text}', allowed: a number above 0")
 
 
 def _bounds(text: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ Weights in pickles (`pytorch_model.bin`) are not read: they can run code.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,8 @@ from unitok.errors import CheckpointError, MissingDependencyError, MissingWeight
 from unitok.tokenizers.weights import downloads_allowed
 
 __all__ = ["Source", "Weights", "find_folder", "license_of", "open_weights", "read_config", "weights_name"]
+
+logger = logging.getLogger("unitok")
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WANTED = ["*.json", "*.jinja", "*.model", "README.md", "LICENSE*"]
@@ -100,6 +103,7 @@ def find_folder(source: str | Path) -> Path:
         raise MissingDependencyError(
             f"there is no folder '{source}'. Fetching it needs huggingface_hub: pip install 'unitok[hf]'."
         ) from error
+    logger.info("fetching '%s' from the hub", source)
     try:
         config = read_config(Path(hf_hub_download(str(source), CONFIG)).parent)
         weights = f"{weights_name(config).split('.')[0]}*.safetensors"
