@@ -77,10 +77,11 @@ def read(source: Source, audio_tokenizer: AudioTokenizer | None = None) -> Check
             raise CheckpointError(f"{folder}: config.json has no {error}.") from error
         codec.set_codebooks(K)
         V = codec.codebook_size
-        if n_codes < V or not 0 <= end < V:
+        trained = (config.get("codec_config") or {}).get("codebook_size", V)
+        if V != trained or n_codes < V or not 0 <= end < V:
             raise TokenizerError(
-                f"'{codec.name}' has {V} codes in a codebook, the model says {n_codes} and ends with code {end}. Give "
-                "the codec that it was trained with."
+                f"'{codec.name}' has {V} codes in a codebook, the model was trained with {trained}, says {n_codes} and "
+                f"ends with code {end}. Give the codec that it was trained with."
             )
         vocabulary = Vocabulary.create([card.name], [], text_size, [V] * K, spare=0)
         settings = LMConfig(
