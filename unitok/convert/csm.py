@@ -78,7 +78,7 @@ def read(source: Source, audio_tokenizer: AudioTokenizer | None = None) -> Check
         codec.set_codebooks(K)
         V = codec.codebook_size
         trained = (config.get("codec_config") or {}).get("codebook_size", V)
-        if V != trained or n_codes < V or not 0 <= end < V:
+        if trained != V or n_codes < V or not 0 <= end < V:
             raise TokenizerError(
                 f"'{codec.name}' has {V} codes in a codebook, the model was trained with {trained}, says {n_codes} and "
                 f"ends with code {end}. Give the codec that it was trained with."

@@ -101,11 +101,8 @@ def _spoken(text: str, voice: str, style: VoiceStyle, options: Sequence[str] = (
         command = _flite(text, voice, style, path) if program == "flite" else _espeak(text, voice, style, path)
         done = subprocess.run([command[0], *options, *command[1:]], capture_output=True, text=True)
         if done.returncode or not path.exists() or path.stat().st_size <= 44:
-            known = list_voices()
-            raise DataError(
-                f"{program} could not speak with voice '{voice}': {done.stderr.strip().rstrip('.') or 'no sound came out'}."
-                f"{suggest(voice, known)}"
-            )
+            reason = done.stderr.strip().rstrip(".") or "no sound came out"
+            raise DataError(f"{program} could not speak with voice '{voice}': {reason}.{suggest(voice, list_voices())}")
         return Audio.read(path).mono(), done.stdout
 
 
