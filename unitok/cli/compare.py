@@ -13,7 +13,7 @@ from unitok.errors import UnitokError
 __all__ = ["EXAMPLE", "run"]
 
 EXAMPLE = """examples:
-  unitok compare --base mini/lm --configs patterns/multiscale patterns/delay patterns/parallel --trainer.max_steps 3000
+  unitok compare --base mini/lm --configs patterns/delay patterns/parallel patterns/flatten --trainer.max_steps 3000
   unitok compare --configs a.yaml b.yaml --trainer.max_time 00:00:20:00"""
 
 

@@ -388,7 +388,7 @@ def _check_not_set(settings: Mapping[str, Any], folder: str) -> None:
     if fixed:
         raise UnitokError(
             f"model.init_args: {', '.join(fixed)} cannot be set with init_from, which takes them from {folder}. "
-            "Remove one or the other."
+            f"Set each to null, as in --model.init_args.{fixed[0]} null, or leave init_from out."
         )
 
 
