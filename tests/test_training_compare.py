@@ -64,6 +64,18 @@ def test_settings_are_trained_and_measured_alike_and_a_rerun_goes_on(tmp_path, c
     assert outcomes(tmp_path)["bad"]["error"] == ""
 
 
+def test_a_flag_that_fails_in_all_settings_is_told_in_each_row(tmp_path, capsys):
+    assert run(tmp_path, ["patterns/delay"], "--trainer.max_stepz=8") == 1
+    assert "| delay | unrecognized arguments: --trainer.max_stepz=8. Did you mean" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "compare.png").exists()
+
+
+def test_no_items_are_refused_before_anything_is_trained(tmp_path, capsys):
+    assert run(tmp_path, ["patterns/delay"], "--items", "0") == 2
+    assert "--items is 0; it must be 1 or more." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_frames_are_those_of_the_codec_whatever_the_pattern(tmp_path):
     """One epoch over the same records has the same frames, though flatten takes four positions for each."""
     flags = ["--data.init_args.batching.batch_tokens=4000", "--trainer.max_steps=-1", "--trainer.max_epochs=1"]

@@ -38,6 +38,8 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of their sampling (default: 0)")
     args, flags = parser.parse_known_args(list(argv)[1:])
+    if args.items < 1:
+        raise UnitokError(f"--items is {args.items}; it must be 1 or more.")
     base = [str(_found(name)) for name in args.base]
     settings: dict[str, list[str]] = {}
     for name in args.configs:
@@ -50,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
     with calm():
         outcomes = compare(settings, args.out, args.items, args.seed)
     print(table(outcomes))
-    print(f"{args.out / 'compare.md'}, {args.out / 'compare.png'}")
+    print(", ".join(str(file) for name in ("compare.md", "compare.png") if (file := args.out / name).is_file()))
     return int(any(one.error for one in outcomes))
 
 

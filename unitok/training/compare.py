@@ -158,20 +158,21 @@ def table(outcomes: Sequence[Comparison]) -> str:
 
 
 def draw(outcomes: Sequence[Comparison], path: Path) -> None:
-    """Draw the losses of the codebooks, and the speeds."""
+    """Draw the losses of the codebooks, and the speeds; nothing where all settings failed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     outcomes = [one for one in outcomes if not one.error]
+    if not outcomes:
+        return
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for one in outcomes:
         losses = {int(name[6:]): loss for name, loss in one.losses.items() if name.startswith("audio.")}
         left.plot(list(losses), list(losses.values()), marker="o", label=one.name)
     left.set(xlabel="codebook", ylabel="validation loss (nats)")
-    if outcomes:
-        left.legend(fontsize="small")
+    left.legend(fontsize="small")
     places = range(len(outcomes))
     right.barh([p - 0.2 for p in places], [one.training_frames_per_s for one in outcomes], 0.4, label="training")
     right.barh([p + 0.2 for p in places], [one.generated_frames_per_s for one in outcomes], 0.4, label="generation")
