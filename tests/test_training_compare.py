@@ -84,6 +84,13 @@ def test_frames_are_those_of_the_codec_whatever_the_pattern(tmp_path):
     assert found["parallel"]["frames"] == found["flatten"]["frames"] > 0
 
 
+def test_a_missing_flag_is_told_on_one_line(capsys):
+    assert main(["compare", "--base", "mini/lm"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("unitok: the following arguments are required: --configs. Run 'unitok compare --help'")
+    assert error.count("\n") == 1
+
+
 def test_two_settings_of_one_name_are_refused(tmp_path, capsys):
     (tmp_path / "delay.yaml").write_text("{}")
     assert run(tmp_path, ["patterns/delay", str(tmp_path / "delay.yaml")]) == 2

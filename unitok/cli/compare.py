@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unitok.cards import find_card
 from unitok.cli.fit import calm
+from unitok.cli.parser import Parser
 from unitok.errors import UnitokError
 
 __all__ = ["EXAMPLE", "run"]
@@ -19,7 +20,7 @@ EXAMPLE = """examples:
 
 def run(argv: Sequence[str]) -> int:
     """Compare; 0, or 1 if a setting failed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="unitok compare",
         description="Train several settings on the same records with the same budget, and compare them: loss of each "
         "codebook, frames per second in training and generation, the metrics of the tasks. What unitok fit takes "

@@ -17,10 +17,11 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import unitok
 from unitok.cards import ENVIRONMENT_VARIABLE, add_user_root
+from unitok.cli.parser import Parser
 from unitok.errors import UnitokError, suggest
 
 __all__ = ["COMMANDS", "Command", "build_parser", "main"]
@@ -110,7 +111,7 @@ def build_parser(name: str) -> argparse.ArgumentParser:
         name: A key of `COMMANDS` whose `raw` is false.
     """
     command = COMMANDS[name]
-    parser = _Parser(
+    parser = Parser(
         prog=f"unitok {name}",
         description=f"{command.help[0].upper()}{command.help[1:]}.",
         allow_abbrev=False,
@@ -145,7 +146,7 @@ def _module(command: Command):
 
 def _global_flags() -> argparse.ArgumentParser:
     """Return a parser of nothing but the flags that stand before or after the command's name."""
-    parser = _Parser(prog="unitok", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="unitok", add_help=False, allow_abbrev=False)
     _add_global_flags(parser)
     return parser
 
@@ -177,15 +178,6 @@ def _overview() -> str:
             "'unitok COMMAND --help' explains one command; 'unitok --version' prints the version.",
         ]
     )
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are a `UnitokError`: one line, with the nearest option when one is misspelt."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        hint = suggest(unknown.split()[0].split("=")[0], self._option_string_actions) if unknown != message else ""
-        raise UnitokError(f"{message}.{hint} Run '{self.prog} --help' to see what it takes.")
 
 
 class _StderrHandler(logging.Handler):
