@@ -148,7 +148,7 @@ def test_a_run_says_where_it_is_on_stderr_and_nothing_on_stdout(shards, tmp_path
         (["--model.init_args.optimizer.name=sgd"], "model.init_args.optimizer.name: got 'sgd', allowed: adamw, muon."),
         (
             ["--model.init_args.lm.patern=delay"],
-            "model.init_args.lm: there is no setting 'patern'. Did you mean 'pattern'?",
+            "model.init_args.lm.patern: there is no setting 'patern'. Did you mean 'pattern'?",
         ),
         (
             ["--data.init_args.tasks=[{tsk: tts}]"],

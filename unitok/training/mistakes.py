@@ -44,6 +44,8 @@ def reason(error: Exception, known: Iterable[str] = ()) -> str:
             told.append((len(line) - len(line.lstrip()), _leaf(stripped.removeprefix("- "), allowed)))
     if not told:
         return _sentence(" ".join(text.split()))
+    if by_flag := re.findall(r"NestedArg\(key='([\w.]+)'", text):  # the whole of it is told last, keys of dicts too
+        keys = [keys[0], *(["init_args"] if "init_args" in keys[:2] else []), by_flag[-1]]
     deepest = max(depth for depth, _ in told)  # other types that were tried are told nearer to the margin
     what = " ".join(line for depth, line in told if depth == deepest)
     return _sentence(f"{'.'.join(keys)}: {what}" if keys else what)
