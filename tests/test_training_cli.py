@@ -130,6 +130,14 @@ def test_a_stopped_run_is_taken_up_by_ckpt_path_and_ends_as_one_that_was_not(sha
     )
 
 
+def test_validation_may_be_rarer_than_epochs(shards, tmp_path, capsys):
+    """Lightning alone refuses an interval of more batches than an epoch has."""
+    rare = ["--trainer.check_val_every_n_epoch=1", "--trainer.val_check_interval=7", "--trainer.max_steps=8"]
+    assert main(arguments("fit", shards, tmp_path, "--data.init_args.batching.batch_tokens=200", *rare)) == 0
+    told = capsys.readouterr().err
+    assert "step 7  val/loss" in told, told
+
+
 def test_a_run_says_where_it_is_on_stderr_and_nothing_on_stdout(shards, tmp_path, capsys):
     assert main(arguments("fit", shards, tmp_path)) == 0
     printed = capsys.readouterr()

@@ -8,6 +8,7 @@ nor, until a card is read, OmegaConf.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,16 @@ def find_card(kind: str, name: str | Path) -> Path:
                 "Check the path, or run first what makes it."
             )
         raise CardError(
-            f"{kind} has no card '{name}'.{hint} There are: {', '.join(cards) or 'none'}. "
+            f"{kind} has no card '{name}'.{hint} There are: {_overview(cards)}. "
             "A folder of your own is added with --cards DIR."
         )
     return cards[str(name)]
+
+
+def _overview(names: Iterable[str]) -> str:
+    """Return the names, and of folders how many are in each."""
+    counts = Counter(f"{name.partition('/')[0]}/…" if "/" in name else name for name in names)
+    return ", ".join(f"{name} ({n})" if name.endswith("/…") else name for name, n in counts.items()) or "none"
 
 
 def read_card(path: str | Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from unitok.cards import find_card
+from unitok.cards import find_card, list_cards
+from unitok.errors import UnitokError, suggest
 
 if TYPE_CHECKING:
     from unitok.training.cli import Stage
@@ -77,7 +78,10 @@ def _find_configs(argv: Sequence[str]) -> list[str]:
             continue
         place, prefix, value = (place, f"{flag}=", value) if equals else (place + 1, "", "".join(argv[place + 1 :][:1]))
         if value and not Path(value).is_file():
-            found[place] = prefix + str(find_card("configs", value.removesuffix(".yaml")))
+            name = value.removesuffix(".yaml")
+            if name != value and name not in list_cards("configs") and not suggest(name, list_cards("configs")):
+                raise UnitokError(f"{flag}: there is no file '{value}', and no config of that name in configs/.")
+            found[place] = prefix + str(find_card("configs", name))
     return found
 
 

@@ -40,6 +40,8 @@ def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping
                 f"task '{task.name}': '{name}' {what}.{suggest(name, allowed)} "
                 f"It takes: {', '.join(allowed) or 'nothing'}."
             )
+        if isinstance(value, str) and kinds[name] == "text" and not value.strip():
+            raise GenerationError(f"task '{task.name}': '{name}' is empty. Give a text.")
         limit = task.generate.max_characters
         if limit is not None and isinstance(value, str) and kinds[name] == "text" and len(value) > limit:
             raise GenerationError(

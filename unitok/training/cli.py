@@ -116,6 +116,8 @@ class UnitokCLI(LightningCLI):
         callbacks += self.default_callbacks(root, callbacks)
         if given["logger"] in (None, True) and not given["fast_dev_run"]:
             kwargs["logger"] = TensorBoardLogger(save_dir=root, name="", version="")
+        if isinstance(given["val_check_interval"], int) and given["check_val_every_n_epoch"] == 1:
+            kwargs["check_val_every_n_epoch"] = None  # so many steps are counted across epochs, which may be shorter
         if given["enable_progress_bar"] is not False:
             # A bar on a terminal, a line now and then in a file or a pipe.
             callbacks.append(RichProgressBar() if sys.stderr.isatty() else ProgressLines())
