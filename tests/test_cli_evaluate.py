@@ -204,6 +204,7 @@ def test_metrics_that_cannot_be_measured_are_told_and_named_ones_refused(work, f
         (["--embedder", "xvector"], "--embedder: is 'xvector', allowed: ROLE=NAME"),
         (["--embedder", "speaker=xvectr"], "there is no embedder 'xvectr'. Did you mean 'xvector'?"),
         (["--recognizer", "whisper", "--metrics", "wer"], "there is no recogniser 'whisper'"),
+        (["--recognizer", "whisper", "--metrics", "token_accuracy"], "there is no recogniser 'whisper'"),
         (["--batch-size", "0"], "batch_size and best_of must be 1 or more"),
         (["--task", "ttt"], "no card 'ttt'. Did you mean 'tts'?"),
         (["--generated", "nowhere.jsonl"], "nowhere.jsonl does not exist"),

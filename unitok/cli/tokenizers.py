@@ -103,7 +103,8 @@ def _bench(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"codecs": [asdict(one) for one in figures], "left_out": left_out}, indent=2))
     else:
-        print(_bench_table(figures))
+        if figures:
+            print(_bench_table(figures))
         if left_out and not args.names:
             print(
                 f"\nWithout weights on this machine: {', '.join(left_out)}. Name one to fetch them, or to see why not."

@@ -13,7 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 from unitok.audio import Audio
 from unitok.errors import DataError, MissingDependencyError, MissingWeightsError, suggest
 
-__all__ = ["OwnRecognizer", "PocketsphinxRecognizer", "Recognizer", "TransformersRecognizer", "load_recognizer"]
+__all__ = [
+    "OwnRecognizer",
+    "PocketsphinxRecognizer",
+    "Recognizer",
+    "TransformersRecognizer",
+    "check_recognizer",
+    "load_recognizer",
+]
 
 NAMES = ("pocketsphinx", "own", "transformers")
 
@@ -125,6 +132,18 @@ class TransformersRecognizer:
         return str(self._pipeline({"raw": wav, "sampling_rate": rate}, **options)["text"]).strip()
 
 
+def check_recognizer(name: str) -> str:
+    """Return which recogniser is named.
+
+    Raises:
+        DataError: If there is none.
+    """
+    kind = name.partition(":")[0]
+    if kind not in NAMES:
+        raise DataError(f"there is no recogniser '{kind}'.{suggest(kind, NAMES)} There are: {', '.join(NAMES)}.")
+    return kind
+
+
 def load_recognizer(name: str, model: Any = None) -> Recognizer:
     """Load a recogniser by name.
 
@@ -137,11 +156,7 @@ def load_recognizer(name: str, model: Any = None) -> Recognizer:
         MissingDependencyError: If it is not installed.
         MissingWeightsError: If its weights are not here.
     """
-    kind, _, rest = name.partition(":")
+    kind, rest = check_recognizer(name), name.partition(":")[2]
     if kind == "pocketsphinx":
         return PocketsphinxRecognizer()
-    if kind == "own":
-        return OwnRecognizer(model, rest or "asr")
-    if kind == "transformers":
-        return TransformersRecognizer(rest)
-    raise DataError(f"there is no recogniser '{kind}'.{suggest(kind, NAMES)} There are: {', '.join(NAMES)}.")
+    return OwnRecognizer(model, rest or "asr") if kind == "own" else TransformersRecognizer(rest)

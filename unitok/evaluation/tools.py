@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitok.errors import DataError, suggest
 from unitok.evaluation.embedders import CaptionEmbedder, Embedder, load_embedder
-from unitok.evaluation.recognizer import Recognizer, load_recognizer
+from unitok.evaluation.recognizer import Recognizer, check_recognizer, load_recognizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,13 +38,15 @@ class Tools:
             model: A `Model`, for `own`.
 
         Raises:
-            DataError: If a role is unknown.
+            DataError: If a role or a recogniser is unknown.
         """
         given = dict(embedders or {})
         for role in given.keys() - ROLES.keys():
             raise DataError(
                 f"there is no embedder's role '{role}'.{suggest(role, ROLES)} There are: {', '.join(ROLES)}."
             )
+        if isinstance(recognizer, str):
+            check_recognizer(recognizer)
         self._named: dict[str, str | Embedder] = {**ROLES, **given}
         self._recognizer, self._model = recognizer, model
         self._loaded: dict[str, Embedder] = {}
