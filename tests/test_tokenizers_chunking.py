@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitok.tokenizers.chunking import ConvShape, Reach, chunked, chunked_recurrent, reach, spans
+from unitok.tokenizers.chunking import Chain, ChainStream, ConvShape, FadedStream, Reach, chunked, reach
 
 
 def seen(network, n_in, at, step_in=1):
@@ -33,16 +33,6 @@ def test_reach_of_transposed_convolutions_covers_what_gradients_show():
         first, last = seen(network, 40, at)
         assert 20 - first <= found.left <= 20 - first + 2
         assert last - 20 <= found.right <= last - 20 + 2
-
-
-def test_spans_keep_every_frame_once():
-    for n in (1, 2, 10, 11, 30):
-        kept = [frame for span in spans(n, 10, Reach(3, 2)) for frame in range(span.start, span.stop)]
-        assert kept == list(range(n))
-        assert all(
-            span.first == max(span.start - 3, 0) and span.last == min(span.stop + 2, n)
-            for span in spans(n, 10, Reach(3, 2))
-        )
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 60, 61, 125])
@@ -84,13 +74,35 @@ def test_recurrent_state_goes_from_piece_to_piece(n):
     x = torch.randn(1, n, dtype=torch.float64)
     with torch.no_grad():
         whole = after(recur(before(x[None])[0], None)[0][None])[0]
-        pieces = chunked_recurrent(
-            x,
+        chain = Chain(
             lambda p: before(p[None])[0],
             recur,
             lambda p: after(p[None])[0],
-            steps=(1, 4),
-            chunk=8,
+            steps=(1, 1, 4),
             contexts=(reach([ConvShape(5, 1, 1, 2)]), reach([ConvShape(8, 4, 1, 2, True)])),
         )
-    assert torch.allclose(pieces, whole, atol=1e-12)
+        assert torch.allclose(chain.run(x, 8), whole, atol=1e-12)
+        for size in (1, 3, 100):
+            stream, given, made = ChainStream(chain), 0, []
+            for piece in x.split(size, dim=-1):
+                given += piece.shape[-1]
+                made.append(stream.push(piece))
+                assert sum(p.shape[-1] for p in made) == 4 * max(given - chain.look_ahead, 0)
+            made.append(stream.push(x[:, :0], last=True))
+            assert torch.allclose(torch.cat([p for p in made if p.shape[-1]], dim=-1), whole, atol=1e-12)
+
+
+def test_a_network_that_sees_everything_fades_from_piece_to_piece():
+    def network(x):  # every sample has the mean of all that is shown: seams between pieces would be jumps
+        return x.mean(dim=-1, keepdim=True).expand(1, 10 * x.shape[-1])
+
+    x = torch.arange(12, dtype=torch.float64)[None]
+    stream = FadedStream(network, 10, Reach(2, 1), fade=10)
+    made = torch.cat([p for i in range(12) if (p := stream.push(x[:, i : i + 1], last=i == 11)).shape[-1]], dim=-1)
+    assert made.shape == (1, 120)
+    means = [float(x[0, max(t - 2, 0) : t + 2].mean()) for t in range(12)]
+    assert made[0, 5].item() == means[0]
+    assert made[0, 39].item() == pytest.approx(means[3], abs=0.06)
+    assert made.diff().abs().max() < 0.11
+    whole = FadedStream(network, 10, Reach(2, 1), fade=10).push(x, last=True)
+    assert torch.equal(whole, network(x))

@@ -214,7 +214,7 @@ def test_encodec_in_pieces_equals_one_pass(causal):
     wav = noise(1, 3 * RATE + 13).double()
     with torch.no_grad():
         latents = [
-            tokenizer._encoder.chunked(wav, (16, 1), tokenizer._chunk_frames, lambda piece: piece)
+            tokenizer._encoder.chain((16, 1, 1), lambda piece: piece).run(wav, tokenizer._chunk_frames)
             for tokenizer in (whole, pieces)
             if tokenizer.model.double()
         ]

@@ -37,12 +37,13 @@ from unitok.generation.text_rules import Matching, OneOf, TextRule
 from unitok.model.compact import compact
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence
+from unitok.streaming import Stream, StreamSettings, codes_around, open_stream
 from unitok.tasks import Field, SequenceBuilder, Task
 from unitok.tokenizers.base import AudioTokenizer, SemanticTokenizer, TextTokenizer
 from unitok.tokenizers.runs import ID_SUFFIXES, read_ids, write_ids
 from unitok.vocabulary import Vocabulary
 
-__all__ = ["Candidate", "Generation", "Model", "TargetLength", "Tokenizers", "load"]
+__all__ = ["Candidate", "Generation", "Model", "Stream", "TargetLength", "Tokenizers", "load"]
 
 Value: TypeAlias = "Audio | str | Tensor"
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
@@ -212,6 +213,49 @@ class Model:
         prepared = [self.request(**_with_task({**settings, **request}, i)) for i, request in enumerate(requests)]
         generations = self.run(prepared, batch_size=batch_size, best_of=best_of, on_step=on_step)
         return [generation.value for generation in generations]
+
+    def stream(
+        self,
+        task: str,
+        *,
+        chunk_seconds: float = 0.25,
+        look_ahead_seconds: float | None = None,
+        refine_seconds: float = 1.0,
+        refine_ahead_seconds: float = 0.5,
+        **request: Any,
+    ) -> Stream:
+        """Carry out one task, and hand out what it makes while it makes it.
+
+        The tokens are those of `generate` with `best_of=1` and the same seed, but where the model refines (Kc < K):
+        its refiner sees whole utterances there and stretches here (docs/streaming.md).
+
+        Args:
+            task: Name of the task.
+            chunk_seconds: Audio decoded at once, in s; less comes sooner and takes more work.
+            look_ahead_seconds: Wait for no more than this until audio is decoded, at the price of exactness, in s;
+                default: as much as the codec needs.
+            refine_seconds: Audio refined at once, in s.
+            refine_ahead_seconds: Audio after it that the refiner sees, in s.
+            **request: The task's conditions and settings, see `request`.
+
+        Returns:
+            An iterator over `Audio`, pieces of text or ids `[1, n]`, as the task's targets are; see `Stream`.
+
+        Raises:
+            GenerationError: If the task, a condition or a setting is unknown, missing, or not usable.
+        """
+        if request.pop("best_of", None) not in (None, 1):
+            raise GenerationError("best_of chooses between whole results. Stream with best_of=1.")
+        settings = StreamSettings(chunk_seconds, look_ahead_seconds, refine_seconds, refine_ahead_seconds)
+        prepared = self.request(task, **request)
+        return open_stream(
+            self.engine,
+            prepared,
+            self.tokenizers.audio,
+            self.tokenizers.text,
+            settings,
+            lambda result: self._decoded(prepared.task, Choice(result), with_audio=False),
+        )
 
     def request(
         self,
@@ -471,15 +515,19 @@ class Model:
             )
         return _encoded_by(self.tokenizers.semantic, _cut(field, value))
 
-    def _decoded(self, task: Task, choice: Choice) -> Generation:
+    def _decoded(self, task: Task, choice: Choice, with_audio: bool = True) -> Generation:
         values: dict[str, Value] = {}
         result = choice.result
         sequence = result.sequence
         for segment in sequence.segments:
             if segment.role != "target":
                 continue
-            if segment.kind == "audio":
-                values[segment.name] = self._audio(_within(task, sequence, segment.name))
+            if segment.kind == "audio" and with_audio:
+                before, after = codes_around(task, sequence, segment.name)
+                codes = [codes for codes in (before, sequence.codes(segment.name), after) if codes is not None]
+                values[segment.name] = self._audio(torch.cat(codes, dim=1))
+            elif segment.kind == "audio":
+                continue
             elif segment.kind == "semantic":
                 values[segment.name] = sequence.codes(segment.name)
             else:
@@ -498,15 +546,6 @@ class Model:
         with torch.inference_mode():
             wav = self.tokenizers.audio.decode(codes[None])
         return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
-
-
-def _within(task: Task, sequence: TokenSequence, name: str) -> Tensor:
-    """Return the codes of an audio target, in its place between what is before and after it."""
-    target = next(one for one in task.targets if one.name == name)
-    pieces = {c.source: c.name for c in task.conditions if c.field == target.field and c.kind == target.kind}
-    given = {segment.name for segment in sequence.segments}
-    names = [pieces.get("before"), name, pieces.get("after")]
-    return torch.cat([sequence.codes(one) for one in names if one in given], dim=1)
 
 
 def _cut(field: Field, value: Any) -> Audio:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import io
 import os
+import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -23,7 +24,7 @@ from unitok.errors import AudioFormatError, suggest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Audio"]
+__all__ = ["Audio", "AudioWriter", "PipeWriter"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,27 +115,9 @@ class Audio:
         Raises:
             AudioFormatError: If the format is unknown or cannot hold this audio.
         """
-        path = Path(path)
-        kind, formats = path.suffix[1:].lower(), _formats()
-        if kind not in formats:
-            raise AudioFormatError(
-                f"cannot write '{path}': its suffix is '{path.suffix}'.{suggest(kind, formats)} "
-                f"Allowed: {', '.join(sorted(formats))}."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-        try:
-            soundfile.write(
-                partial, self._interleaved(), self.sample_rate_hz, subtype=_subtype(kind), format=_formats()[kind]
-            )
-            partial.replace(path)
-        except soundfile.SoundFileError as error:
-            raise AudioFormatError(
-                f"cannot write '{path}': {kind} does not take {self!r} ({error}). Resample it, or write .wav."
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        with AudioWriter(path, self.sample_rate_hz, self.n_channels) as file:
+            file.write(self)
+        return Path(path)
 
     def resample(self, sample_rate_hz: int) -> Audio:
         """Return the audio at another rate, band-limited (windowed sinc); itself where the rate is the same.
@@ -188,12 +171,128 @@ class Audio:
     def _repr_html_(self) -> str:
         """Return a player for a notebook."""
         file = io.BytesIO()
-        soundfile.write(file, self._interleaved(), self.sample_rate_hz, subtype="PCM_16", format="WAV")
+        soundfile.write(file, self.samples.cpu().numpy().T, self.sample_rate_hz, subtype="PCM_16", format="WAV")
         data = base64.b64encode(file.getvalue()).decode()
         return f'<audio controls src="data:audio/wav;base64,{data}"></audio> {self!r}'
 
-    def _interleaved(self) -> np.ndarray:
-        return self.samples.cpu().numpy().T
+
+class AudioWriter:
+    """A file that audio is written into piece by piece; it appears whole at the end, or not at all.
+
+    ```python
+    with AudioWriter("x.wav", 16000) as file:
+        for piece in pieces:
+            file.write(piece)
+    ```
+    """
+
+    def __init__(self, path: str | Path, sample_rate_hz: int, n_channels: int = 1) -> None:
+        """Begin; folders are made.
+
+        Args:
+            path: Where the file is to be, its format by its suffix (16-bit where the format has it).
+            sample_rate_hz: Of all pieces.
+            n_channels: Of all pieces, C.
+
+        Raises:
+            AudioFormatError: If the format is unknown or cannot hold such audio.
+        """
+        self.path = path = Path(path)
+        self.sample_rate_hz, self.n_channels, self.n_samples = sample_rate_hz, n_channels, 0
+        kind, formats = path.suffix[1:].lower(), _formats()
+        if kind not in formats:
+            raise AudioFormatError(
+                f"cannot write '{path}': its suffix is '{path.suffix}'.{suggest(kind, formats)} "
+                f"Allowed: {', '.join(sorted(formats))}."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        try:
+            self._file = soundfile.SoundFile(
+                self._partial, "w", sample_rate_hz, n_channels, subtype=_subtype(kind), format=formats[kind]
+            )
+        except soundfile.SoundFileError as error:
+            self._partial.unlink(missing_ok=True)
+            raise AudioFormatError(
+                f"cannot write '{path}': {kind} does not take {sample_rate_hz} Hz and {n_channels} channels ({error}). "
+                "Resample it, or write .wav."
+            ) from error
+
+    def write(self, audio: Audio) -> None:
+        """Append a piece; values beyond [-1, 1] are clipped.
+
+        Raises:
+            AudioFormatError: If it has another rate or other channels than the file.
+        """
+        self._file.write(interleaved(audio, self.sample_rate_hz, self.n_channels))
+        self._file.flush()
+        self.n_samples += audio.n_samples
+
+    def close(self, *, keep: bool = True) -> None:
+        """Finish the file, and give it its name or remove it."""
+        self._file.close()
+        if keep:
+            self._partial.replace(self.path)
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> AudioWriter:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Finish the file; after an error there is none."""
+        self.close(keep=kind is None)
+
+
+class PipeWriter:
+    """Audio into a pipe, as it comes: 16-bit samples, after a WAV header that names no length, or raw.
+
+    Players read it so (`| aplay`, `| ffplay -i -`, `| sox -t wav - …`), as they do what ffmpeg writes into a pipe.
+    """
+
+    def __init__(self, pipe: BinaryIO, sample_rate_hz: int, n_channels: int = 1, *, raw: bool = False) -> None:
+        """Begin; the header goes out at once.
+
+        Args:
+            pipe: Where to, such as `sys.stdout.buffer`.
+            sample_rate_hz: Of all pieces.
+            n_channels: Of all pieces, C.
+            raw: Leave the header out: little-endian, channels side by side (`aplay -t raw -f S16_LE -r 16000`).
+        """
+        self.pipe, self.sample_rate_hz, self.n_channels, self.n_samples = pipe, sample_rate_hz, n_channels, 0
+        if not raw:
+            frame = 2 * n_channels
+            sizes = (16, 1, n_channels, sample_rate_hz, frame * sample_rate_hz, frame, 16)
+            head = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", *sizes) + b"data\xff\xff\xff\xff"
+            self._send(head)
+
+    def write(self, audio: Audio) -> None:
+        """Send a piece; values beyond [-1, 1] are clipped.
+
+        Raises:
+            AudioFormatError: If it has another rate or other channels than the first.
+        """
+        samples = interleaved(audio, self.sample_rate_hz, self.n_channels)
+        self._send(np.rint(samples * 32768).clip(-32768, 32767).astype("<i2").tobytes())
+        self.n_samples += audio.n_samples
+
+    def _send(self, data: bytes) -> None:
+        self.pipe.write(data)
+        self.pipe.flush()
+
+
+def interleaved(audio: Audio, sample_rate_hz: int, n_channels: int) -> np.ndarray:
+    """Return samples `[N, C]` of a piece.
+
+    Raises:
+        AudioFormatError: If it has another rate or other channels than the pieces before.
+    """
+    if (audio.sample_rate_hz, audio.n_channels) != (sample_rate_hz, n_channels):
+        raise AudioFormatError(
+            f"a piece is {audio!r}, the file has {sample_rate_hz} Hz and {n_channels} channels. "
+            "Resample it, or mix its channels."
+        )
+    return audio.samples.cpu().numpy().T
 
 
 def _formats() -> dict[str, str]:

@@ -174,6 +174,14 @@ class Pattern:
         """Return the row in which a code stands, in a recording of T frames."""
         return self.stride * frame + self.delays[codebook] + self.passes[codebook] * n_frames
 
+    def n_known(self, n_rows: int, n_frames: int | None) -> int:
+        """Return how many frames are complete in the first R rows; T is None while slot 0 has not ended."""
+        if n_frames is None and any(self.passes):
+            return 0
+        behind = max(self.row(k, 0, n_frames or 0) for k in range(self.n_codebooks))
+        known = max(0, (n_rows - behind - 1) // self.stride + 1)
+        return known if n_frames is None else min(known, n_frames)
+
     def slots(self, row: int, n_frames: int | None) -> list[int]:
         """Return which of the slots 1 … K-1 hold a code in a row; T is None while slot 0 has not ended."""
         found = []

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unitok.cards import CardReader
 from unitok.tokenizers.base import check_ids, check_text, read_tokenizer_card, write_card
+from unitok.tokenizers.chunking import Reach
 from unitok.tokenizers.codec import CodecTokenizer
 
 __all__ = ["ToyAudioTokenizer", "ToyTextTokenizer"]
@@ -32,6 +33,7 @@ class ToyAudioTokenizer(CodecTokenizer):
     sample_rate_hz = 16000
     channels = 1
     tone_hz = 200
+    decoder_reach = Reach(0, 0)
 
     def __init__(
         self, n_codebooks: int = 4, codebook_size: int = 8, frame_rate_hz: float = 25.0, name: str = "toy_audio"

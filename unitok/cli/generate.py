@@ -14,16 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from unitok.cli.request import add_model_options, add_task_options, load_model, progress, values
 from unitok.errors import GenerationError
-from unitok.tasks import Sampling
+from unitok.tasks import Sampling, Task
 
 if TYPE_CHECKING:
     from unitok.api import Candidate, Generation, TargetLength
     from unitok.sequence import TokenSequence
 
-__all__ = ["add_arguments", "add_generation_options", "describe", "in_detail", "remarks", "run", "settings"]
+__all__ = [
+    "PIPE",
+    "add_arguments",
+    "add_generation_options",
+    "asked_for",
+    "describe",
+    "in_detail",
+    "remarks",
+    "run",
+    "settings",
+]
 
 logger = logging.getLogger("unitok")
 
+PIPE = "-"
+"""`--out` that means stdout."""
 LIMITS = ("max_seconds", "max_text_tokens", "answers", "regex", "instruction")
 SETTINGS = ("lang", "seed", *(field.name for field in dataclasses.fields(Sampling)), "guidance", *LIMITS)
 
@@ -32,11 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `unitok generate`; those of the task come with `--task`."""
     add_model_options(parser)
     parser.add_argument(
-        "--out", metavar="PATH", help="file to write, audio or ids (.npy, .json, .txt); with --manifest, the folder"
+        "--out",
+        metavar="PATH",
+        help="file to write, audio or ids (.npy, .json, .txt); '-' is WAV on stdout; with --manifest, the folder",
     )
     parser.add_argument("--json", action="store_true", help="print what was made as JSON, one object a line")
     parser.add_argument("--plot", metavar="FILE", help="draw the audio (waveform and spectrogram) or the sequence")
     add_generation_options(parser)
+    add_stream_options(parser)
     many = parser.add_argument_group("many at once")
     many.add_argument("--manifest", metavar="FILE", help='JSON Lines: {"id": "a", "task": "tts", "text": "Hi."}')
     many.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once (default: 16)")
@@ -98,8 +113,32 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_stream_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of results that go out while they are made."""
+    stream = parser.add_argument_group("while it is made")
+    stream.add_argument(
+        "--stream", action="store_true", help="write audio and print text as they are made (one candidate)"
+    )
+    stream.add_argument("--raw", action="store_true", help="with --out -: 16-bit samples without a WAV header")
+    stream.add_argument("--chunk-seconds", type=float, metavar="S", help="audio decoded at once (default: 0.25)")
+    stream.add_argument(
+        "--look-ahead-seconds",
+        type=float,
+        metavar="S",
+        help="wait for no more until audio is decoded: sooner, less exact (default: what the codec needs)",
+    )
+    stream.add_argument("--refine-seconds", type=float, metavar="S", help="audio refined at once (default: 1)")
+    stream.add_argument(
+        "--refine-ahead-seconds", type=float, metavar="S", help="audio that the refiner sees after it (default: 0.5)"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Generate; 0, or 1 if rows of a manifest failed."""
+    if args.stream or args.out == PIPE:
+        from unitok.cli.generate_stream import run_stream, run_whole
+
+        return (run_stream if args.stream else run_whole)(args, settings(args))
     if args.manifest:
         from unitok.cli.generate_many import run_manifest
 
@@ -125,12 +164,22 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in SETTINGS if (value := getattr(args, name)) is not None}
 
 
-def _run_one(args: argparse.Namespace) -> int:
-    task = args.card
+def asked_for(args: argparse.Namespace) -> Task:
+    """Return the task of one input.
+
+    Raises:
+        GenerationError: If none was named, or it makes audio and nothing says where to.
+    """
+    task: Task | None = args.card
     if task is None:
         raise GenerationError("say what to do: --task NAME, or --manifest FILE. 'unitok tasks' lists the tasks.")
     if args.out is None and any(target.kind == "audio" for target in task.targets):
         raise GenerationError(f"task '{task.name}' makes audio: say where to, with --out FILE.wav.")
+    return task
+
+
+def _run_one(args: argparse.Namespace) -> int:
+    task = asked_for(args)
     model = load_model(args)
     request = model.request(task.name, **settings(args), **values(args, task.conditions))
     with progress(args, task.name) as on_step:

@@ -3,8 +3,8 @@
     prompt … <audio>   prefill, rows padded on the right
     c c c … </audio>   one global step a position; per frame one local step for each further AR codebook, or a head for
                        each further slot in a pattern without local stage
-    refinement         codebooks Kc … K-1 of all frames at once, when every row is done; masked refinement takes several
-                       passes over a codebook, and keeps the surest codes of each
+    refinement         codebooks Kc … K-1 of all frames at once, when every row is done (`refinement.py`); in a stream,
+                       of some frames at a time
 
 A guided row has shadows: the same target after prompts without some guided conditions. All go through the model, and
 ids of all codebooks are drawn from logits that `guidance.py` makes of theirs. Shadows stand behind all rows of a batch.
@@ -20,8 +20,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,23 +29,20 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unitok.errors import GenerationError
 from unitok.generation.beam import beam_search
-from unitok.generation.constraints import Grammar, LegalIds, StopReason, TargetPlan, plan_targets
-from unitok.generation.guidance import GuidanceStep, guide
-from unitok.generation.lengths import TargetLength
+from unitok.generation.constraints import Grammar, LegalIds
+from unitok.generation.continuation import Continuation, GenerationRequest, GenerationResult
+from unitok.generation.guidance import guide
+from unitok.generation.refinement import RefineWindow, refine
 from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
 from unitok.kernels import attach, native_frame
 from unitok.kernels.frame import NativeFrame
-from unitok.markers import Markers, Row
+from unitok.markers import Markers
 from unitok.model.lm import UnitokLM
-from unitok.model.refiner import masked_counts
-from unitok.pattern import Pattern
-from unitok.sequence import FeatureBatch, Rates, Segment, TokenSequence, collate_features
-from unitok.tasks import Task
-from unitok.tasks.settings import Filters, Sampling
+from unitok.sequence import FeatureBatch, TokenSequence, collate_features
 from unitok.vocabulary import Vocabulary
 
-__all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Progress"]
+__all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Piece", "Progress"]
 
 
 class Progress(NamedTuple):
@@ -61,78 +57,20 @@ class Progress(NamedTuple):
 
 
 OnStep = Callable[[Progress], None]
+DEFAULT_WINDOW = RefineWindow()
 
 
-@dataclass(frozen=True)
-class GenerationRequest:
-    """One prompt to continue."""
+class Piece(NamedTuple):
+    """Part of a target, as `Engine.stream` hands it out."""
 
-    prompt: TokenSequence
-    """Everything before the first target, as `SequenceBuilder.build(…, targets=False)` makes it."""
-    task: Task
-    """Says which targets follow, and the limits of each."""
-    sampling: Sampling = Sampling()
-    """How ids are drawn."""
-    per_kind: Mapping[str, Sampling] = field(default_factory=dict)
-    """Other settings for targets of a kind (`text`, `audio`, …)."""
-    seed: int = 0
-    """Starts the row's random generator; the same seed gives the same tokens in any batch."""
-    guidance: Sequence[GuidanceStep] = ()
-    """Prompts without some guided conditions, the emptiest first, and what to make of their logits; empty is off."""
-    max_seconds: float | None = None
-    """Replaces the card's limits on audio targets, in s."""
-    max_text_tokens: int | None = None
-    """Replaces the card's limit on text targets."""
-    text_rule: TextRule | None = None
-    """What text and label targets may say."""
-
-    def __post_init__(self) -> None:
-        """Check the limits.
-
-        Raises:
-            GenerationError: If they leave no room, a target of the task cannot be generated, or guidance is negative.
-        """
-        for step in self.guidance:
-            if not 0 <= step.scale < math.inf:
-                raise GenerationError(f"guidance is {step.scale}; it must be 0 or more: 1 is off, 1.5 to 3 are usual.")
-        plans = self.plans()
-        searched = [plan for plan in plans if self.sampling_of(plan.kind).beams > 1]
-        if searched and (len(plans) > 1 or plans[0].kind not in ("text", "label")):
-            made = ", then ".join(plan.kind for plan in plans)
-            raise GenerationError(f"task '{self.task.name}' makes {made}; beams are for one text. Leave them out.")
-        if searched and self.guidance:
-            raise GenerationError("beams and guidance do not go together. Leave one of them out.")
-
-    def sampling_of(self, kind: str) -> Sampling:
-        """Return the settings for targets of a kind."""
-        return self.per_kind.get(kind, self.sampling)
-
-    def plans(self) -> list[TargetPlan]:
-        """Return what to generate, in order."""
-        prompt, rates = self.prompt, self.prompt.rates or Rates(1.0, 1.0)
-        wanted = {target.same_length_as for target in self.task.targets}
-        lengths_s = {
-            one.name: prompt.codes(one.name).shape[1] / rates.of(one.kind)
-            for one in prompt.segments
-            if one.name in wanted
-        }
-        limits = {"max_seconds": self.max_seconds, "max_text_tokens": self.max_text_tokens}
-        return plan_targets(self.task, rates, **limits, lengths_s=lengths_s)
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """One prompt, continued to its `<eos>`."""
-
-    sequence: TokenSequence
-    """Prompt and all targets."""
-    log_probability: float
-    """Sum over the targets of log p(id | all before), natural logarithm, at temperature 1 and without filters: slot 0
-    of contents and end markers, and the AR codebooks of frames."""
-    stop: StopReason
-    """`end`: the model closed every target. `limit`: one was cut at its longest."""
-    lengths: tuple[TargetLength, ...] = ()
-    """How long each audio and semantic target got, beside what the card expects."""
+    target: str
+    """Name of the target."""
+    kind: str
+    """Its kind."""
+    tokens: Tensor
+    """Joint ids: complete frames `[n, K]` of audio; slot 0 of other kinds, `[n, 1]`."""
+    is_last: bool
+    """Has the target ended with it?"""
 
 
 class Engine:
@@ -177,9 +115,8 @@ class Engine:
         """
         if batch_size < 1:
             raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
-        attach(self.lm)
-        self._frame = native_frame(self.lm, self._tokens_of_code)
-        rows = [_Row(request, self.markers, self.lm.pattern) for request in requests]
+        self._attach()
+        rows = [Continuation(request, self.markers, self.lm.pattern) for request in requests]
         drawn = [row for row in rows if row.sampling.beams == 1]
         for n_found, row in enumerate((row for row in rows if row.sampling.beams > 1), start=1):
             self._search(row)
@@ -194,10 +131,57 @@ class Engine:
             self._refine(batch)
         return [row.result() for row in rows]
 
+    @torch.inference_mode()
+    def stream(
+        self, request: GenerationRequest, window: RefineWindow = DEFAULT_WINDOW
+    ) -> Generator[Piece, None, GenerationResult]:
+        """Continue one prompt, and hand out what is known of its targets as soon as it is.
+
+        The ids are those of `generate`, but where Kc < K: codebooks Kc … K-1 are filled a stretch at a time, and the
+        refiner sees of the frames to come no more than `window` says. Those below Kc are the same.
+
+        Yields:
+            Pieces of the targets, in order; an audio frame when all its codebooks are known. The last one of each
+            target says so, and may be empty.
+
+        Returns:
+            The whole, as `generate` does.
+
+        Raises:
+            GenerationError: If beams are asked for, the window is none, or the model returns NaN.
+        """
+        window.check()
+        row = Continuation(request, self.markers, self.lm.pattern)
+        if row.sampling.beams > 1:
+            raise GenerationError("beams find the whole text before any of it is known. Stream with beams=1.")
+        self._attach()
+        index, start = 0, 0
+        for _ in self._continue([row]):
+            while index < len(row.grammar.plans):
+                plan, ended = row.grammar.plans[index], index < len(row.segments)
+                if not (ended or row.grammar.inside):  # its start or end marker is not through
+                    break
+                stop = None
+                if plan.kind == "audio" and self._refines:
+                    stop = self._refine_next(row, index, start, window)
+                ids = row.known(index, start, stop)
+                if len(ids) or ended:
+                    yield Piece(plan.name, plan.kind, ids, ended)
+                if not ended:
+                    start += len(ids)
+                    break
+                index, start = index + 1, 0
+        return row.result()
+
+    def _attach(self) -> None:
+        """Use native code where there is some, with the weights as they are now."""
+        attach(self.lm)
+        self._frame = native_frame(self.lm, self._tokens_of_code)
+
     def _features(self, prompts: Sequence[TokenSequence]) -> dict[str, FeatureBatch]:
         return {name: part.to(self.device) for name, part in collate_features(prompts).items()}
 
-    def _search(self, row: _Row) -> None:
+    def _search(self, row: Continuation) -> None:
         """Fill the one text target of a row by beam search."""
         row.push_pending()
         settings, prompt = row.sampling, torch.stack(row.tokens).to(self.device)
@@ -214,7 +198,7 @@ class Engine:
         for id in ids:
             row.push_marker((id,))
 
-    def _continue(self, rows: list[_Row]) -> Iterator[int]:
+    def _continue(self, rows: list[Continuation]) -> Iterator[int]:
         """Run the autoregressive part of a batch; after each position yield how many rows are not done."""
         shadows = [shadow for row in rows for shadow in row.shadows]
         prompt_lengths = torch.tensor([[len(t)] for t in [*(row.tokens for row in rows), *shadows]], device=self.device)
@@ -252,7 +236,7 @@ class Engine:
                 for states in row.shadow_states:
                     row.remember(states, next(of_shadows))
 
-    def _choose(self, rows: list[_Row], hidden: Tensor) -> None:
+    def _choose(self, rows: list[Continuation], hidden: Tensor) -> None:
         """Give every row its next position, from the states of its last one, `[B + shadows, D]`."""
         positions = torch.zeros(len(rows), self.vocabulary.n_codebooks, dtype=torch.long)
         forced = [row.grammar.forced_row for row in rows]
@@ -289,7 +273,7 @@ class Engine:
             tokens.append(grammar.end_id)
         return mask & torch.zeros_like(mask).index_fill(0, torch.tensor(tokens, device=mask.device), True)
 
-    def _fill_slots(self, rows: list[_Row], hidden: Tensor, positions: Tensor) -> None:
+    def _fill_slots(self, rows: list[Continuation], hidden: Tensor, positions: Tensor) -> None:
         """Draw the other slots of new positions `[B, K]` that the pattern fills, all from the same states."""
         slots = [row.grammar.slots(int(position[0])) for row, position in zip(rows, positions, strict=True)]
         for k in range(1, self.vocabulary.n_codebooks):
@@ -299,7 +283,7 @@ class Engine:
                 codes = self._draw([rows[i] for i in filled], self.lm.slot_logits(states, k), codebook=k)
                 positions[filled, k] = self._tokens_of_code[k][codes].cpu()
 
-    def _fill_frames(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
+    def _fill_frames(self, rows: list[Continuation], hidden: Tensor, first: Tensor) -> Tensor:
         """Return tokens `[n, Kc]` of new frames, given their states `[n + shadows, D]` and slot-0 ids `[n]`."""
         if self._frame is not None and self._frame.takes(hidden):
             return self._fill_natively(rows, hidden, first)
@@ -311,7 +295,7 @@ class Engine:
             tokens.append(self._tokens_of_code[k][codes])
         return torch.stack(tokens, dim=1)
 
-    def _fill_natively(self, rows: list[_Row], hidden: Tensor, first: Tensor) -> Tensor:
+    def _fill_natively(self, rows: list[Continuation], hidden: Tensor, first: Tensor) -> Tensor:
         assert self._frame is not None, "_fill_frames asks before"
         codebooks = range(1, self.lm.n_coarse)
         filters = torch.tensor([[row.filters(k) for row in rows] for k in codebooks])
@@ -323,7 +307,7 @@ class Engine:
         return tokens
 
     def _draw(
-        self, rows: list[_Row], logits: Tensor, legal: Tensor | None = None, codebook: int | None = None
+        self, rows: list[Continuation], logits: Tensor, legal: Tensor | None = None, codebook: int | None = None
     ) -> Tensor:
         """Draw one id per row `[n]` from logits `[n + shadows, V]`, and add up the rows' log-probabilities.
 
@@ -345,75 +329,36 @@ class Engine:
         _add_gained(rows, gained)
         return ids
 
-    def _refine(self, rows: list[_Row]) -> None:
+    def _refine(self, rows: list[Continuation]) -> None:
         """Fill codebooks Kc … K-1 of every audio target."""
-        n_coarse, K = self.lm.n_coarse, self.vocabulary.n_codebooks
         targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
-        if n_coarse == K or not targets:
+        if not self._refines or not targets:
             return
-        rows = [row for row, _ in targets]
-        own = _owners(rows)
-        states = [row.states[segment.name] for row, segment in targets]
-        states += [of_shadow[segment.name] for row, segment in targets for of_shadow in row.shadow_states]
-        hidden = pad_sequence([torch.stack(of_frames) for of_frames in states], batch_first=True)
-        grids = [torch.stack(row.tokens[segment.content]) for row, segment in targets]
-        tokens = pad_sequence(grids, batch_first=True).to(self.device)
-        lengths = torch.tensor([len(grid) for grid in grids], device=self.device)
-        valid_mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
-        for level in range(n_coarse, K):
-            masked = self.lm.config.refinement == "masked"
-            n_passes = [row.request.sampling_of(segment.kind).refine_passes for row, segment in targets]
-            n_passes = n_passes if masked and level == n_coarse else [1] * len(targets)
-            unknown = valid_mask
-            for i in range(max(n_passes)):
-                logits = self.lm.refine_logits(hidden, tokens[own], level, valid_mask[own])
-                logits = _guided(rows, logits)
-                codes, unknown = _surest(targets, logits, unknown, level if masked else None, i, n_passes)
-                filled = valid_mask & ~unknown & (tokens[:, :, level] == self.vocabulary.empty_id)
-                tokens[:, :, level] = torch.where(filled, self._tokens_of_code[level][codes], tokens[:, :, level])
-        for (row, segment), grid, n_frames in zip(targets, tokens.cpu(), lengths.tolist(), strict=True):
-            row.tokens[segment.content] = list(grid[:n_frames])
+        stretches = [row.stretch(segment.name, segment.content, 0) for row, segment in targets]
+        grids = refine(self.lm, self._tokens_of_code, stretches)
+        for (row, segment), grid in zip(targets, grids, strict=True):
+            row.tokens[segment.content] = list(grid)
+
+    @property
+    def _refines(self) -> bool:
+        return self.lm.n_coarse < self.vocabulary.n_codebooks
+
+    def _refine_next(self, row: Continuation, index: int, start: int, window: RefineWindow) -> int:
+        """Fill frames of an audio target from `start` on, as far as the window allows; return where it stopped."""
+        name, ended = row.grammar.plans[index].name, index < len(row.segments)
+        n_states = len(row.states.get(name, []))
+        stop = n_states if ended else n_states - window.ahead
+        if stop <= start or not (ended or stop - start >= window.chunk):
+            return start
+        first, last = max(start - window.past, 0), min(stop + window.ahead, n_states)
+        begin = row.content_start(index)
+        stretch = row.stretch(name, slice(begin + first, begin + last), first, row.refining)
+        [grid] = refine(self.lm, self._tokens_of_code, [stretch])
+        row.tokens[begin + start : begin + stop] = list(grid[start - first : stop - first])
+        return stop
 
 
-def _surest(
-    targets: Sequence[tuple[_Row, Segment]],
-    logits: Tensor,
-    unknown: Tensor,
-    level: int | None,
-    index: int,
-    n_passes: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """Choose codes `[n, T]` from logits `[n, T, Vk]`, and say where `[n, T]` they are to be left for a later pass.
-
-    Args:
-        targets: Whose settings and random numbers are used.
-        logits: Of one codebook.
-        unknown: Frames that had no code before, `[n, T]`.
-        level: The codebook, for its temperature; None takes the likeliest code everywhere.
-        index: Number of this pass.
-        n_passes: How many there are for each target.
-    """
-    if level is None:
-        return logits.argmax(dim=-1), torch.zeros_like(unknown)
-    codes, later = logits.argmax(dim=-1), torch.zeros_like(unknown)
-    for i, (row, segment) in enumerate(targets):
-        asked = unknown[i].nonzero()[:, 0]
-        if not len(asked):
-            continue
-        temperature, top_k, top_p, min_p = row.request.sampling_of(segment.kind).filters(level)
-        of_row = filter_logits(logits[i, asked], temperature, top_k, top_p, min_p)
-        drawn = sample(of_row, [row.generator] * len(asked))
-        codes[i, asked] = drawn
-        n_left = masked_counts(segment.content.stop - segment.content.start, n_passes[i])[index]
-        sureness = logits[i, asked].float().log_softmax(dim=-1).gather(1, drawn[:, None])[:, 0]
-        if top_k != 1:  # noise that fades, so that not only the commonest codes come first
-            uniform = torch.rand(len(asked), generator=row.generator).clamp(1e-6, 1 - 1e-6).to(sureness.device)
-            sureness = sureness - temperature * (1 - (index + 1) / n_passes[i]) * (-uniform.log()).log()
-        later[i, asked[sureness.argsort()[:n_left]]] = True
-    return codes, later
-
-
-def _add_gained(rows: list[_Row], log_probabilities: list[float]) -> None:
+def _add_gained(rows: list[Continuation], log_probabilities: list[float]) -> None:
     """Add to each row the log-probability of an id that was drawn.
 
     Raises:
@@ -428,127 +373,18 @@ def _add_gained(rows: list[_Row], log_probabilities: list[float]) -> None:
         row.log_probability += log_probability
 
 
-def _with_shadows(rows: list[_Row], chosen: list[int]) -> list[int]:
+def _with_shadows(rows: list[Continuation], chosen: list[int]) -> list[int]:
     """Return where the chosen rows and then their shadows stand in a batch of all `rows` and then their shadows."""
     places = list(itertools.accumulate((len(row.shadows) for row in rows), initial=len(rows)))
     return chosen + [place for i in chosen for place in range(places[i], places[i + 1])]
 
 
-def _owners(rows: list[_Row]) -> list[int]:
+def _owners(rows: list[Continuation]) -> list[int]:
     """Return which of `rows` each row and then each shadow of a batch belongs to."""
     return list(range(len(rows))) + [i for i, row in enumerate(rows) for _ in row.shadows]
 
 
-def _guided(rows: list[_Row], logits: Tensor) -> Tensor:
+def _guided(rows: list[Continuation], logits: Tensor) -> Tensor:
     """Return the logits `[n, …, V]` that ids of rows are drawn from, of their own and their shadows'."""
     scales = [[step.scale for step in row.request.guidance] for row in rows]
     return guide(logits[: len(rows)], logits[len(rows) :], scales)
-
-
-class _Row:
-    """One request on its way: its tokens so far and everything that must not depend on its neighbours."""
-
-    def __init__(self, request: GenerationRequest, markers: Markers, pattern: Pattern) -> None:
-        prompt = request.prompt
-        self.request = request
-        self.tokens = list(prompt.tokens.cpu())
-        self.segments: list[Segment] = []
-        self.states: dict[str, list[Tensor]] = {}
-        self.generator = torch.Generator().manual_seed(request.seed)
-        self.log_probability = 0.0
-        self.shadows = [list(step.without.tokens.cpu()) for step in request.guidance]
-        self.shadow_states: list[dict[str, list[Tensor]]] = [{} for _ in self.shadows]
-        self.grammar = Grammar(
-            request.plans(),
-            markers.vocabulary,
-            pattern,
-            self._count_characters,
-            self._characters_of_prompt(),
-            markers=markers,
-        )
-        self._markers = markers
-        self._opened_at = len(self.tokens)
-        self.max_positions = len(self.tokens) + self.grammar.max_positions
-
-    @property
-    def sampling(self) -> Sampling:
-        """Settings for the target being generated."""
-        return self.request.sampling_of(self.grammar.plans[self.grammar.index].kind)
-
-    def filters(self, codebook: int | None) -> Filters:
-        """Return the settings by which one slot is drawn; None is slot 0."""
-        plan = self.grammar.plans[self.grammar.index]
-        return self.sampling.filters((codebook or 0) if plan.kind == "audio" else None)
-
-    def repeats(self, drawn: int) -> bool:
-        """Was an id drawn for slot 0 that must be drawn anew?"""
-        kind, grammar = self.grammar.plans[self.grammar.index].kind, self.grammar
-        if kind not in ("audio", "semantic") or grammar.ends((drawn,)):
-            return False
-        return self.sampling.is_repeated(drawn, grammar.codes)
-
-    def push_marker(self, ids: Row) -> None:
-        """Append a position whose first slots hold `ids` and the rest nothing."""
-        position = torch.zeros_like(self.tokens[0])
-        position[: len(ids)] = torch.tensor(ids)
-        self.push(position)
-
-    def push_pending(self) -> None:
-        """Append what is to come of a marker."""
-        while self.grammar.pending:
-            self.push_marker(self.grammar.pending[0])
-
-    def opens_frame(self, token: int) -> bool:
-        """Is `token`, drawn for slot 0, the first code of an audio frame?"""
-        plan = self.grammar.plans[self.grammar.index]
-        return plan.kind == "audio" and not self.grammar.ends((token,))
-
-    def push(self, position: Tensor) -> None:
-        """Append one position `[K]`, and note a target that ends with it."""
-        index, plans = self.grammar.index, self.grammar.plans
-        self.tokens.append(position)
-        for shadow in self.shadows:
-            shadow.append(position)
-        self.grammar.advance(*position.tolist())
-        if index < self.grammar.index:
-            self.segments.append(self._segment(plans[index]))
-        if self.grammar.is_over:
-            self.push_pending()  # no target follows: the model need not see it
-
-    def remember(self, states: dict[str, list[Tensor]], state: Tensor) -> None:
-        """Keep the global state `[D]` of the last position if it is an audio frame, for the refiner."""
-        if self.grammar.contents and self.grammar.plans[self.grammar.index].kind == "audio":
-            states.setdefault(self.grammar.plans[self.grammar.index].name, []).append(state)
-
-    def result(self) -> GenerationResult:
-        """Return the finished sequence."""
-        prompt = self.request.prompt
-        sequence = TokenSequence(
-            tokens=torch.stack(self.tokens),
-            segments=(*prompt.segments, *self.segments, *self._eos()),
-            vocabulary=prompt.vocabulary,
-            text_tokenizer=prompt.text_tokenizer,
-            rates=prompt.rates,
-            pattern=prompt.pattern,
-        )
-        return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason, tuple(self.grammar.lengths))
-
-    def _segment(self, plan: TargetPlan) -> Segment:
-        """Return the segment of a target that has just ended."""
-        start, stop, self._opened_at = self._opened_at, len(self.tokens), len(self.tokens)
-        n_before, n_after = len(self._markers.start(plan.kind)), len(self._markers.end(plan.kind))
-        return Segment(plan.name, plan.kind, "target", start, stop, n_before=n_before, n_after=n_after)
-
-    def _eos(self) -> list[Segment]:
-        n_rows = len(self._markers.rows("<eos>"))
-        return [Segment("<eos>", "control", "control", len(self.tokens) - n_rows, len(self.tokens))] if n_rows else []
-
-    def _characters_of_prompt(self) -> int | None:
-        texts = [segment for segment in self.request.prompt.segments if segment.kind == "text"]
-        return self._count_characters([int(row[0]) for row in self.tokens[texts[-1].content]]) if texts else None
-
-    def _count_characters(self, tokens: list[int]) -> int:
-        """Return how many characters text tokens spell; without a text tokenizer, how many there are."""
-        tokenizer = self.request.prompt.text_tokenizer
-        ids = self.request.prompt.vocabulary.tokens_to_text(tokens)
-        return len(tokenizer.decode(ids)) if tokenizer else len(ids)

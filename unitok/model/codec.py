@@ -82,18 +82,25 @@ class CodecConfig:
     def context_frames(self) -> int:
         """Codec frames on either side that can influence a frame (encoder and decoder each stay within it)."""
         reach = self.kernel_size // 2
-        at_codec_rate, at_stft_rate = split_layers(self.decoder_layers)
-        decoder = (
-            reach * at_codec_rate
-            + 2
-            + -(-reach * at_stft_rate // self.frame_stride)
-            + -(-self.window // self.frame_length)
-        )
+        decoder = sum(self.decoder_reaches)
         fine, coarse = self.encoder_layers - self.encoder_layers // 2, self.encoder_layers // 2
         encoder = (
             reach * coarse + 2 + -(-(reach * fine + 2) // self.frame_stride) + -(-self.window // self.frame_length)
         )
         return max(encoder, decoder)
+
+    @property
+    def decoder_reaches(self) -> tuple[int, int]:
+        """Codec frames on either side that a frame of the spectrum depends on, and spectra that audio depends on.
+
+        For phases that are integrated, the first has one frame of the spectrum more: their slopes over time.
+        """
+        reach = self.kernel_size // 2
+        at_codec_rate, at_stft_rate = split_layers(self.decoder_layers)
+        fast = reach * at_stft_rate + (self.phases == "integrated")
+        overlap = -(-(self.window - self.hop) // (2 * self.hop))  # STFT frames
+        spectrum = 1 + reach * at_codec_rate + -(-fast // self.frame_stride)  # 1: `project` has 3 taps
+        return spectrum, -(-overlap // self.frame_stride)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

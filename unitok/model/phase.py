@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["integrate_phases"]
+__all__ = ["follow_phases", "integrate_phases", "phase_steps"]
 
 GAUSSIAN = 0.25645
 """Time-frequency ratio of the Gaussian nearest to a Hann window of length 1; Průša et al., table I."""
@@ -40,6 +40,17 @@ def integrate_phases(log_magnitude: Tensor, hop: int) -> Tensor:
     Returns:
         Complex spectra `[B, T, F]`, of frames that begin at their first sample (as `torch.fft.irfft` expects).
     """
+    steps = phase_steps(log_magnitude, hop)
+    return follow_phases(*steps)[0]
+
+
+def phase_steps(log_magnitude: Tensor, hop: int) -> tuple[Tensor, Tensor]:
+    """Return what `follow_phases` goes by; of a frame it depends on the frame and its two neighbours.
+
+    Returns:
+        How each frame's phases turn from the frame before, and each frame by itself, complex `[B, T, F]`: its
+        magnitudes, with phases that go from bin to bin.
+    """
     bins = log_magnitude.shape[-1]
     window = 2 * (bins - 1)
     spread = GAUSSIAN * window**2
@@ -48,15 +59,30 @@ def integrate_phases(log_magnitude: Tensor, hop: int) -> Tensor:
     turn = hop * window / (2 * spread) * over_bins + 2 * math.pi * hop / window * number
     turns = _unit(_midway(turn, dim=-2))
     alone = _unit(_midway(-spread / (2 * hop * window) * over_frames, dim=-1).cumsum(dim=-1))
-    magnitude = log_magnitude.exp()
-    weights = log_magnitude.new_tensor(NEIGHBOURS)
-    frame, frames = torch.zeros_like(alone[:, 0]), []
-    for t in range(log_magnitude.shape[1]):
-        lead = _smooth(frame * turns[:, t], weights) + ONSET_WEIGHT * magnitude[:, t] * alone[:, t]
+    return turns, log_magnitude.exp() * alone
+
+
+def follow_phases(turns: Tensor, alone: Tensor, frame: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Let each frame go on from the one before.
+
+    Args:
+        turns: How phases turn, `[B, T, F]`, from `phase_steps`.
+        alone: Frames by themselves, `[B, T, F]`, from `phase_steps`.
+        frame: The state after the frame before the first, `[B, F]`; None where there is none.
+
+    Returns:
+        Complex spectra `[B, T, F]`, and the state after the last frame.
+    """
+    magnitude = alone.abs()
+    weights = magnitude.new_tensor(NEIGHBOURS)
+    frame, frames = torch.zeros_like(alone[:, 0]) if frame is None else frame, []
+    for t in range(alone.shape[1]):
+        lead = _smooth(frame * turns[:, t], weights) + ONSET_WEIGHT * alone[:, t]
         frame = magnitude[:, t] * lead / lead.abs().clamp_min(1e-9)
         frames.append(frame)
     # So far time 0 was the middle of each frame, where a partial's bins all have the same phase.
-    return torch.stack(frames, dim=1) * (1 - 2 * (number % 2))
+    number = torch.arange(alone.shape[-1], device=alone.device)
+    return torch.stack(frames, dim=1) * (1 - 2 * (number % 2)), frame
 
 
 def _slope(x: Tensor, dim: int) -> Tensor:

@@ -21,12 +21,20 @@ from torch import Tensor, nn
 
 from unitok.errors import AudioFormatError, TokenizerError
 from unitok.tokenizers.base import EncodedAudio, write_card
+from unitok.tokenizers.chunking import Chain, ChainStream, FadedStream, PieceStream, Reach
 from unitok.tokenizers.settings import DacSettings, EncodecSettings, SnacSettings, weights_file
 from unitok.tokenizers.weights import WEIGHTS_FILE, fill, fingerprint, read_state, write_state
 
 __all__ = ["CodecTokenizer", "PublishedCodec", "load_network", "remix", "rows_of_audio", "side_by_side"]
 
 Self = TypeVar("Self", bound="CodecTokenizer")
+
+FADED_PAST_S = 1.0
+"""What a decoder that sees everything is shown of the past of each piece, in s."""
+FADED_LOOK_AHEAD_S = 0.5
+"""What it is shown of its future, in s."""
+FADE_S = 0.02
+"""How long such pieces fade into each other, in s."""
 
 
 class CodecTokenizer(ABC):
@@ -52,6 +60,8 @@ class CodecTokenizer(ABC):
 
     model: nn.Module | None = None
     """The network, where there is one."""
+    decoder_reach: Reach | None = None
+    """Frames on either side that a decoded frame depends on, where it depends on these alone; None: not known."""
 
     @torch.no_grad()
     def encode(self, wav: Tensor, sample_rate_hz: int, lengths: Tensor | None = None) -> EncodedAudio:
@@ -104,6 +114,43 @@ class CodecTokenizer(ABC):
                 decoded = self._decode_row(row[:, :n])
                 target[:, : decoded.shape[-1]] = decoded
         return wav
+
+    def decoder_stream(self, look_ahead: int | None = None) -> PieceStream:
+        """Begin to decode one row of codes as they come: `push` takes `[K, n]` and returns samples `[C, N]`.
+
+        Args:
+            look_ahead: Wait for no more frames than this, at the price of exactness, where `exact_stream` needs more.
+                Default: as many as it needs, or `FADED_LOOK_AHEAD_S` where there is none.
+
+        Raises:
+            TokenizerError: If it is negative.
+        """
+        if look_ahead is not None and look_ahead < 0:
+            raise TokenizerError(f"look_ahead is {look_ahead} frames, allowed: 0 or more.")
+        exact = self.exact_stream()
+        if exact is not None and (look_ahead is None or look_ahead >= exact.look_ahead):
+            return exact
+        right = round(FADED_LOOK_AHEAD_S * self.frame_rate_hz) if look_ahead is None else look_ahead
+        left = self.decoder_reach.left if self.decoder_reach else round(FADED_PAST_S * self.frame_rate_hz)
+        step = self.n_samples(1)
+        if self.n_samples(2) != 2 * step:
+            raise TokenizerError(
+                f"tokenizer '{self.name}' decodes segments of {self.n_frames(1)} frames or more, look_ahead is "
+                f"{look_ahead} frames. Leave it out."
+            )
+        return FadedStream(self._decode_row, step, Reach(left, right), round(FADE_S * self.sample_rate_hz))
+
+    def exact_stream(self) -> PieceStream | None:
+        """Return a stream whose pieces are together what `decode` gives; None where the network sees everything."""
+        chain = self.decoder_chain()
+        return None if chain is None else ChainStream(chain)
+
+    def decoder_chain(self) -> Chain | None:
+        """Return the decoder as a chain from codes `[K, T]` to samples `[C, N]`; None where it is none."""
+        if self.decoder_reach is None:
+            return None
+        step = self.n_samples(1)
+        return Chain(self._decode_row, steps=(1, step, step), contexts=(self.decoder_reach, Reach(0, 0)))
 
     def n_frames(self, n_samples: int) -> int:
         """Return the frames that `n_samples` samples at the codec's rate give."""

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from unitok.tokenizers.chunking import ConvShape, chunked, reach
+from unitok.tokenizers.chunking import Reach, chunked, conv_layers, reach
 from unitok.tokenizers.codec import PublishedCodec, load_network
 from unitok.tokenizers.settings import DacSettings
 from unitok.tokenizers.weights import check_download_allowed, missing_official, missing_package, quiet_build, read_state
@@ -32,6 +32,7 @@ class DacTokenizer(PublishedCodec):
     """DAC; see the module's docstring for what its codes are."""
 
     kind = "dac"
+    decoder_reach: Reach
 
     def __init__(self, settings: DacSettings, model: Any):
         """Wrap a network.
@@ -43,8 +44,8 @@ class DacTokenizer(PublishedCodec):
         super().__init__(settings, model)
         self._dac = model
         self.hop = int(model.hop_length)
-        self.encoder_reach = reach(_layers(model.encoder))
-        self.decoder_reach = reach(_layers(model.decoder))
+        self.encoder_reach = reach(conv_layers(model.encoder))
+        self.decoder_reach = reach(conv_layers(model.decoder))
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any], folder: Path | None = None) -> DacTokenizer:
@@ -117,18 +118,3 @@ def official_weights(settings: DacSettings) -> dict[str, Tensor]:
     except (OSError, ValueError) as error:
         raise missing_official(settings.name, file, url, error) from error
     return read_state(file)
-
-
-def _layers(network: nn.Module) -> list[ConvShape]:
-    """Return the convolutions of a DAC encoder or decoder; beside each residual branch lies only an identity."""
-    return [
-        ConvShape(
-            module.kernel_size[0],
-            module.stride[0],
-            module.dilation[0],
-            int(module.padding[0]),
-            isinstance(module, nn.ConvTranspose1d),
-        )
-        for module in network.modules()
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
-    ]

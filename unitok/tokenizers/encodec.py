@@ -33,14 +33,14 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unitok.tokenizers.chunking import ConvShape, Reach, chunked_recurrent, reach
+from unitok.tokenizers.chunking import Chain, Network, PieceStream, Reach, causal_layers, identity, reach
 from unitok.tokenizers.codec import PublishedCodec, load_network
 from unitok.tokenizers.settings import EncodecSettings
 from unitok.tokenizers.weights import check_download_allowed, missing_official, missing_package, quiet_build
@@ -103,18 +103,29 @@ class EncodecTokenizer(PublishedCodec):
     def _encode_row(self, wav: Tensor) -> Tensor:
         if not self.settings.segment_length:
             # Quantising piece by piece too: distances to every code take 4 kB a frame.
-            return self._encoder.chunked(
-                wav, (self.settings.hop, 1), self._chunk_frames, lambda piece: piece.to(self.device), self._quantize
-            )
+            steps = (self.settings.hop, 1, 1)
+            chain = self._encoder.chain(steps, lambda piece: piece.to(self.device), self._quantize)
+            return chain.run(wav, self._chunk_frames)
         pieces = [
             self._encode_segment(wav[:, start:stop]).to(wav.device) for start, stop in self._segments(wav.shape[-1])
         ]
         return torch.cat(pieces, dim=-1)
 
+    def exact_stream(self) -> PieceStream | None:
+        """Return a stream that gives what one pass gives: by its convolutions and LSTM, or segment by segment."""
+        return _SegmentStream(self) if self.settings.segment_length else super().exact_stream()
+
+    def decoder_chain(self) -> Chain | None:
+        """Return the decoder as a chain, where it does not work segment by segment."""
+        if self.settings.segment_length:
+            return None
+        return self._decoder.chain((1, 1, self.settings.hop), self._dequantize)
+
     def _decode_row(self, codes: Tensor) -> Tensor:
-        if not self.settings.segment_length:
-            return self._decoder.chunked(codes, (1, self.settings.hop), self._chunk_frames, self._dequantize)
-        segments = (self._decode_segment(piece) for piece in codes.split(self.settings.segment_frames, dim=-1))
+        chain = self.decoder_chain()
+        if chain is not None:
+            return chain.run(codes, self._chunk_frames)
+        segments = (self.decode_segment(piece) for piece in codes.split(self.settings.segment_frames, dim=-1))
         total = self.n_samples(codes.shape[-1])
         return overlap_add(segments, total, self.settings.segment_stride)
 
@@ -144,7 +155,8 @@ class EncodecTokenizer(PublishedCodec):
         level[:2, 0] = torch.tensor(level_codes(float(scale), self.codebook_size))[: self.n_codebooks]
         return torch.cat([level, codes], dim=-1)
 
-    def _decode_segment(self, codes: Tensor) -> Tensor:
+    def decode_segment(self, codes: Tensor) -> Tensor:
+        """Decode the frames of one segment, its level among them."""
         scale = 1.0
         if self.settings.model.normalize:
             coarse, fine = (int(codes[0, 0]), int(codes[1, 0]) if codes.shape[0] > 1 else None)
@@ -171,26 +183,17 @@ class _Parts:
         self.before, self.after = nn.Sequential(*layers[:at]), nn.Sequential(*layers[at + 1 :])
         self.lstm: Any = network[at] if at < len(network) else None
         self.contexts: tuple[Reach, Reach] = (
-            reach(_layers(self.before), reflect=True),
-            reach(_layers(self.after), reflect=True),
+            reach(causal_layers(self.before), reflect=True),
+            reach(causal_layers(self.after), reflect=True),
         )
 
-    def chunked(
-        self,
-        x: Tensor,
-        steps: tuple[int, int],
-        chunk: int,
-        prepare: Callable[[Tensor], Tensor],
-        finish: Callable[[Tensor], Tensor] = lambda piece: piece,
-    ) -> Tensor:
-        """Apply `prepare`, the network and `finish` to `x [.., N]` in pieces; `steps`: samples in a frame."""
-        return chunked_recurrent(
-            x,
-            lambda piece: self.before(prepare(piece)[None])[0],
-            self.recur,
-            lambda piece: finish(self.after(piece[None])[0]),
+    def chain(self, steps: tuple[int, int, int], prepare: Network, finish: Network = identity) -> Chain:
+        """Return `prepare`, the network and `finish` as one chain; `steps`: samples in a frame."""
+        return Chain(
+            before=lambda piece: self.before(prepare(piece)[None])[0],
+            recurrent=self.recur,
+            after=lambda piece: finish(self.after(piece[None])[0]),
             steps=steps,
-            chunk=chunk,
             contexts=self.contexts,
         )
 
@@ -202,6 +205,37 @@ class _Parts:
         y, state = self.lstm.lstm(x, state)
         y = y + x if self.lstm.skip else y
         return y.permute(1, 2, 0)[0], state
+
+
+class _SegmentStream:
+    """Segments decoded as they are complete; the sums are those of `overlap_add` over all of them."""
+
+    exact = True
+
+    def __init__(self, tokenizer: EncodecTokenizer):
+        self._tokenizer, self._settings = tokenizer, tokenizer.settings
+        self.look_ahead = self._settings.segment_frames - 1
+        self._codes: Tensor | None = None
+        self._n_frames = self._n_given = 0
+        self._segments: list[Tensor] = []  # those to come, after the one before if there is any
+
+    @torch.no_grad()
+    def push(self, codes: Tensor, last: bool = False) -> Tensor:
+        """Take the next frames `[K, n]` and return the samples `[C, n]` that no later segment changes."""
+        size, stride = self._settings.segment_frames, self._settings.segment_stride
+        self._n_frames += codes.shape[-1]
+        self._codes = codes if self._codes is None else torch.cat([self._codes, codes], dim=-1)
+        while self._codes.shape[-1] >= size or (last and self._codes.shape[-1]):
+            self._segments.append(self._tokenizer.decode_segment(self._codes[:, :size]))
+            self._codes = self._codes[:, size:]
+        until = self._tokenizer.n_samples(self._n_frames) if last else self._n_frames // size * stride
+        if until == self._n_given:
+            return torch.zeros(self._tokenizer.channels, 0)
+        start = stride if self._n_given else 0
+        total = max(i * stride + segment.shape[-1] for i, segment in enumerate(self._segments))
+        wav = overlap_add(iter(self._segments), total, stride)[:, start : start + until - self._n_given]
+        self._segments, self._n_given = self._segments[-1:], until
+        return wav
 
 
 def level_codes(scale: float, size: int) -> tuple[int, int]:
@@ -317,23 +351,3 @@ def official_weights(settings: EncodecSettings) -> dict[str, Tensor]:
             return load(pretrained=True).state_dict()
     except OSError as error:
         raise missing_official(settings.name, file, ROOT_URL + name, error) from error
-
-
-def _layers(network: nn.Module) -> list[ConvShape]:
-    """Return the convolutions in order; those beside a residual branch have kernel 1, which adds nothing."""
-    from encodec.modules.conv import SConv1d, SConvTranspose1d
-
-    shapes = []
-    for module in network.modules():
-        if isinstance(module, SConv1d):
-            conv: Any = module.conv.conv
-            kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
-            total = (kernel - 1) * dilation - (stride - 1)
-            shapes.append(ConvShape(kernel, stride, dilation, total if module.causal else total - total // 2))
-        elif isinstance(module, SConvTranspose1d):
-            conv: Any = module.convtr.convtr
-            kernel, stride = conv.kernel_size[0], conv.stride[0]
-            total = kernel - stride
-            right = math.ceil(total * module.trim_right_ratio) if module.causal else total // 2
-            shapes.append(ConvShape(kernel, stride, 1, total - right, transposed=True))
-    return shapes

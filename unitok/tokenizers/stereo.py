@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unitok.errors import CardError, TokenizerError
 from unitok.tokenizers.base import load_audio_tokenizer, save_tokenizer, write_card
+from unitok.tokenizers.chunking import PieceStream
 from unitok.tokenizers.codec import CodecTokenizer
 from unitok.tokenizers.settings import StereoSettings
 
@@ -92,6 +93,10 @@ class StereoTokenizer(CodecTokenizer):
         """Return the samples that `n_frames` frames decode to."""
         return self.mono.n_samples(n_frames)
 
+    def decoder_stream(self, look_ahead: int | None = None) -> PieceStream:
+        """Begin to decode one row of codes as they come, see `CodecTokenizer.decoder_stream`."""
+        return _TwoStreams(self.mono.decoder_stream(look_ahead), self.mono.decoder_stream(look_ahead))
+
     def to(self, device: str | torch.device) -> StereoTokenizer:
         """Move the weights; codes and audio stay where they are."""
         self.mono.to(device)
@@ -118,3 +123,16 @@ class StereoTokenizer(CodecTokenizer):
         vectors = self.mono.codebook_vectors()[k // 2]
         width = vectors.shape[1]
         return F.pad(vectors, (width, 0) if k % 2 else (0, width))
+
+
+class _TwoStreams:
+    """The streams of both channels."""
+
+    def __init__(self, left: PieceStream, right: PieceStream):
+        self._streams = left, right
+        self.exact, self.look_ahead = left.exact, left.look_ahead
+
+    def push(self, codes: Tensor, last: bool = False) -> Tensor:
+        """Take the next frames `[K, n]` and return the samples `[2, N]` that can be told by now."""
+        of_channels = codes.unflatten(0, (-1, 2)).transpose(0, 1)  # [2, K/2, n]
+        return torch.cat([stream.push(one, last) for stream, one in zip(self._streams, of_channels, strict=True)])

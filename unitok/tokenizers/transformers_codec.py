@@ -22,6 +22,7 @@ from torch import Tensor
 
 from unitok.errors import MissingDependencyError, MissingWeightsError, TokenizerError
 from unitok.tokenizers.base import write_card
+from unitok.tokenizers.chunking import Chain, Reach, causal_layers, conv_layers, reach
 from unitok.tokenizers.codec import CodecTokenizer
 from unitok.tokenizers.settings import TransformersCodecSettings, weights_file
 from unitok.tokenizers.weights import downloads_allowed, fingerprint
@@ -42,6 +43,8 @@ class _Architecture(NamedTuple):
     """(model, codes `[1, K, T]`) -> wav `[1, 1, N]`."""
     latent: Callable[[Any, Tensor], Tensor]
     """(model, codes `[1, K, T]`) -> the sum of their vectors, `[1, width, T]`."""
+    chain: Callable[[Any, Callable[[Tensor], Tensor], int], Chain | None] = lambda model, latent, hop: None
+    """(model, latent of codes `[K, T]`, samples in a frame) -> its decoder; None where it sees everything."""
 
 
 def _rvq_size(model: Any) -> int:
@@ -59,6 +62,65 @@ def _xcodec2_encode(model: Any, wav: Tensor, n: int) -> Tensor:
     return model.encode(**features.to(wav.device)).audio_codes
 
 
+def _mimi_chain(model: Any, latent: Callable[[Tensor], Tensor], hop: int) -> Chain | None:
+    """Upsampling, a causal Transformer with its cache, a causal SEANet."""
+    parts: Any = getattr(model, "decoder", None)
+    if not hasattr(parts, "decoder_seanet") or not model.config.use_causal_conv:
+        return None  # transformers before 5.24 keeps the parts elsewhere
+    upsample, transformer, seanet = parts.upsample, parts.decoder_transformer, parts.decoder_seanet
+    ratio = 1 if upsample is None else int(upsample.conv.stride[0])
+
+    def before(codes: Tensor) -> Tensor:
+        x = latent(codes)
+        return (x if upsample is None else upsample(x))[0]
+
+    def recurrent(x: Tensor, cache: object) -> tuple[Tensor, object]:
+        out = transformer(x.T[None], cache=cache, use_cache=True)
+        return out.last_hidden_state[0].T, out.cache
+
+    layers = causal_layers(seanet)
+    after = reach(layers, reflect=model.config.pad_mode == "reflect")
+    contexts = (Reach(1, 0), Reach(-(-after.left // ratio), -(-after.right // ratio)))
+    return Chain(before, recurrent, lambda x: seanet(x[None])[0], steps=(1, ratio, hop), contexts=contexts)
+
+
+def _encodec_chain(model: Any, latent: Callable[[Tensor], Tensor], hop: int) -> Chain | None:
+    """Convolutions, an LSTM with its state, convolutions."""
+    if model.config.norm_type != "weight_norm" or model.config.chunk_length_s is not None:
+        return None
+    layers = list(model.decoder.layers)
+    at = next(i for i, layer in enumerate(layers) if hasattr(layer, "lstm"))
+    before, lstm, after = torch.nn.Sequential(*layers[:at]), layers[at].lstm, torch.nn.Sequential(*layers[at + 1 :])
+
+    def recurrent(x: Tensor, state: object) -> tuple[Tensor, object]:
+        y, state = lstm(x.T[:, None], state)
+        return y[:, 0].T + x, state
+
+    reflect = model.config.pad_mode == "reflect"
+    return Chain(
+        lambda codes: before(latent(codes))[0],
+        recurrent,
+        lambda x: after(x[None])[0],
+        steps=(1, 1, hop),
+        contexts=(reach(causal_layers(before), reflect=reflect), reach(causal_layers(after), reflect=reflect)),
+    )
+
+
+def _dac_chain(decoder: Callable[[Any], Any], into: Callable[[Any, Tensor], Tensor]) -> Callable[..., Chain]:
+    """Return what makes a chain of a decoder of plain convolutions, and what goes before it."""
+
+    def chain(model: Any, latent: Callable[[Tensor], Tensor], hop: int) -> Chain:
+        network = decoder(model)
+        context = reach(conv_layers(network))
+        return Chain(
+            lambda codes: network(into(model, latent(codes))).reshape(1, -1),
+            steps=(1, hop, hop),
+            contexts=(context, Reach(0, 0)),
+        )
+
+    return chain
+
+
 ARCHITECTURES: dict[str, _Architecture] = {
     "mimi": _Architecture(
         lambda model: (
@@ -70,6 +132,7 @@ ARCHITECTURES: dict[str, _Architecture] = {
         lambda model, wav, n: model.encode(wav, num_quantizers=n).audio_codes,
         lambda model, codes: model.decode(codes).audio_values,
         lambda model, codes: model.quantizer.decode(codes),
+        _mimi_chain,
     ),
     "encodec": _Architecture(
         lambda model: (
@@ -81,6 +144,7 @@ ARCHITECTURES: dict[str, _Architecture] = {
         _encodec_encode,
         lambda model, codes: model.decode(codes[None], [None]).audio_values,
         lambda model, codes: model.quantizer.decode(codes.transpose(0, 1)),
+        _encodec_chain,
     ),
     "dac": _Architecture(
         lambda model: (
@@ -92,12 +156,14 @@ ARCHITECTURES: dict[str, _Architecture] = {
         lambda model, wav, n: model.encode(wav, n_quantizers=n).audio_codes,
         lambda model, codes: model.decode(audio_codes=codes).audio_values.reshape(1, 1, -1),
         lambda model, codes: model.quantizer.from_codes(codes)[0],
+        _dac_chain(lambda model: model.decoder, lambda model, x: x),
     ),
     "xcodec": _Architecture(
         lambda model: (model.config.sample_rate, model.config.hop_length, model.config.codebook_size, _rvq_size(model)),
         lambda model, wav, n: model.encode(wav, bandwidth=max(model.config.target_bandwidths)).audio_codes,
         lambda model, codes: model.decode(codes).audio_values,
         lambda model, codes: model.quantizer.decode(codes.transpose(0, 1)),
+        _dac_chain(lambda model: model.acoustic_decoder, lambda model, x: model.fc2(x.transpose(1, 2)).transpose(1, 2)),
     ),
     "xcodec2": _Architecture(
         lambda model: (
@@ -158,6 +224,14 @@ class TransformersCodec(CodecTokenizer):
         """
         settings = TransformersCodecSettings.from_card(card)
         return cls(settings, _load(settings, folder))
+
+    def decoder_chain(self) -> Chain | None:
+        """Return the decoder as a chain; None where it sees everything (X-codec2)."""
+
+        def latent(codes: Tensor) -> Tensor:
+            return self._how.latent(self.model, codes[None].to(self.device))
+
+        return self._how.chain(self.model, latent, self.hop)
 
     def _encode_row(self, wav: Tensor) -> Tensor:
         wav = F.pad(wav, (0, -wav.shape[-1] % self.hop))

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unitok.errors import CardError
 from unitok.model.codec import CodecConfig, NeuralCodec
+from unitok.model.phase import follow_phases, phase_steps
 from unitok.tokenizers.base import write_card
-from unitok.tokenizers.chunking import Reach, chunked
+from unitok.tokenizers.chunking import Chain, Reach, chunked
 from unitok.tokenizers.codec import CodecTokenizer
 from unitok.tokenizers.weights import WEIGHTS_FILE, fill, fingerprint, read_state
 
@@ -109,21 +112,42 @@ class UnitokCodecTokenizer(CodecTokenizer):
     def _encode_row(self, wav: Tensor) -> Tensor:
         step = self.model.config.frame_length
         padded = F.pad(wav.to(self.device), (0, -wav.shape[-1] % step))
-        return self._chunked(padded, lambda piece: self.model.encode(piece, self.n_codebooks), (step, 1))[0]
+        reach = self.model.config.context_frames
+        context = Reach(reach, reach)
+        encode = partial(self.model.encode, n_codebooks=self.n_codebooks)
+        return chunked(padded, encode, steps=(step, 1), chunk=self._chunk_frames, context=context)[0]
+
+    def decoder_chain(self) -> Chain:
+        """Return the decoder as a chain: spectra, phases where they are integrated, overlap-add."""
+        config, decoder = self.model.config, self.model.decoder
+        spectrum, overlap = config.decoder_reaches
+
+        def before(codes: Tensor) -> Tensor:
+            decoded = self.model.decode_spectrum(codes[None].to(self.device))
+            steps = [decoded] if decoded.is_complex() else phase_steps(decoded, config.hop)
+            return torch.cat([*steps], dim=-1)[0].T
+
+        def recurrent(steps: Tensor, state: object) -> tuple[Tensor, object]:
+            if config.phases == "predicted":
+                return steps, None
+            turns, alone = steps.T[None].chunk(2, dim=-1)
+            made, state = follow_phases(turns, alone, cast("Tensor | None", state))
+            return made[0].T, state
+
+        return Chain(
+            before,
+            recurrent,
+            lambda piece: decoder.overlap_add(piece.T[None]).clamp(-1, 1),
+            steps=(1, config.frame_stride, config.frame_length),
+            contexts=(Reach(spectrum, spectrum), Reach(overlap, overlap)),
+        )
 
     def _decode_row(self, codes: Tensor) -> Tensor:
-        def network(piece: Tensor) -> Tensor:
-            return self.model.decode_spectrum(piece).transpose(1, 2)
-
-        step = self.model.config.frame_stride
-        spectrum = self._chunked(codes[None].to(self.device), network, (1, step)).transpose(1, 2)
-        # All at once: phases go on from frame to frame.
-        return self.model.decoder.synthesize(spectrum).clamp(-1, 1)
+        return self.decoder_chain().run(codes, self._chunk_frames)
 
     def _vectors(self, k: int) -> Tensor:
         return self.model.quantizer.codebooks[k].vectors  # type: ignore[return-value]
 
-    def _chunked(self, x: Tensor, network: Any, steps: tuple[int, int]) -> Tensor:
-        reach = self.model.config.context_frames
-        chunk = round(CHUNK_SECONDS * self.frame_rate_hz)
-        return chunked(x, network, steps=steps, chunk=chunk, context=Reach(reach, reach))
+    @property
+    def _chunk_frames(self) -> int:
+        return round(CHUNK_SECONDS * self.frame_rate_hz)
