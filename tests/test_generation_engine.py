@@ -414,6 +414,25 @@ def test_progress_is_told_after_every_position():
     assert seen[0].n_positions == 1
 
 
+def test_where_a_row_leaves_the_next_one_joins(monkeypatch):
+    lm = tiny_lm(BUILDER)
+    requests = [request(("tts", "asr")[seed % 2], seed) for seed in range(9)]
+    alone = [Engine(lm, VOCABULARY).generate([one])[0] for one in requests]
+    sizes, steps = [], []
+    step = lm.step
+    monkeypatch.setattr(lm, "step", lambda tokens, *rest: sizes.append(tokens.shape[:2]) or step(tokens, *rest))
+    together = Engine(lm, VOCABULARY).generate(requests, batch_size=3, on_step=steps.append)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.sequence.tokens, other.sequence.tokens)
+        assert other.log_probability == pytest.approx(one.log_probability, rel=1e-4)
+    lengths = [len(one.sequence) - len(one_request.prompt) for one, one_request in zip(alone, requests, strict=True)]
+    assert len(steps) < sum(max(lengths[first : first + 3]) for first in (0, 3, 6)), "no row waits for its neighbours"
+    prompts = [n_rows for n_rows, n_positions in sizes if n_positions > 1]
+    assert sum(prompts) == 9
+    assert prompts[0] == 3
+    assert len(prompts) > 3
+
+
 def test_a_model_that_returns_nan_is_an_error():
     lm = tiny_lm(BUILDER)
     with torch.no_grad():

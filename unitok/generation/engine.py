@@ -9,8 +9,9 @@
 A guided row has shadows: the same target after prompts without some guided conditions. All go through the model, and
 ids of all codebooks are drawn from logits that `guidance.py` makes of theirs. Shadows stand behind all rows of a batch.
 
-A row has its own length, grammar, sampling settings and random generator, and leaves the batch when it is done. Not
-here: what is legal (`constraints.py`), how ids are drawn (`sampling.py`), what a prompt is (`tasks/builder.py`).
+A row has its own length, grammar, sampling settings and random generator (`continuation.py`). It leaves the batch when
+it is done, and the next request takes its place. Not here: what is legal (`constraints.py`), how ids are drawn
+(`sampling.py`), what a prompt is (`tasks/builder.py`).
 
 Letters: B rows, S positions, K slots, Kc AR codebooks, T frames, D width, V ids.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
@@ -38,6 +40,7 @@ from unitok.generation.text_rules import TextRule
 from unitok.kernels import attach, native_frame
 from unitok.kernels.frame import NativeFrame
 from unitok.markers import Markers
+from unitok.model.cache import StaticCache
 from unitok.model.lm import UnitokLM
 from unitok.sequence import FeatureBatch, TokenSequence, collate_features
 from unitok.vocabulary import Vocabulary
@@ -53,7 +56,7 @@ class Progress(NamedTuple):
     n_requests: int
     """Requests in all."""
     n_positions: int
-    """Positions that the present batch has been continued by."""
+    """Positions that the batch has been continued by."""
 
 
 OnStep = Callable[[Progress], None]
@@ -122,13 +125,15 @@ class Engine:
             self._search(row)
             if on_step is not None:
                 on_step(Progress(n_found, len(rows), len(row.tokens)))
-        n_found = len(rows) - len(drawn)
-        for start in range(0, len(drawn), batch_size):
-            batch = drawn[start : start + batch_size]
-            for n_positions, n_active in enumerate(self._continue(batch), start=1):
-                if on_step is not None:
-                    on_step(Progress(n_found + start + len(batch) - n_active, len(rows), n_positions))
-            self._refine(batch)
+        n_found, to_refine = len(rows) - len(drawn), list[Continuation]()
+        for n_positions, done in enumerate(self._continue(drawn, batch_size), start=1):
+            n_found += len(done)
+            to_refine += done
+            if len(to_refine) >= batch_size or n_found == len(rows):
+                self._refine(to_refine)
+                to_refine = []
+            if on_step is not None:
+                on_step(Progress(n_found, len(rows), n_positions))
         return [row.result() for row in rows]
 
     @torch.inference_mode()
@@ -156,7 +161,7 @@ class Engine:
             raise GenerationError("beams find the whole text before any of it is known. Stream with beams=1.")
         self._attach()
         index, start = 0, 0
-        for _ in self._continue([row]):
+        for _ in self._continue([row], 1):
             while index < len(row.grammar.plans):
                 plan, ended = row.grammar.plans[index], index < len(row.segments)
                 if not (ended or row.grammar.inside):  # its start or end marker is not through
@@ -198,8 +203,50 @@ class Engine:
         for id in ids:
             row.push_marker((id,))
 
-    def _continue(self, rows: list[Continuation]) -> Iterator[int]:
-        """Run the autoregressive part of a batch; after each position yield how many rows are not done."""
+    def _continue(self, rows: Sequence[Continuation], batch_size: int) -> Iterator[list[Continuation]]:
+        """Run the autoregressive part of rows, so many at a time; after each position yield those it completed.
+
+        Where one leaves, the next one joins.
+        """
+        active, waiting = list(rows[:batch_size]), deque(rows[batch_size:])
+        if not active:
+            return
+        cache, hidden = self._prefill(active)
+        while True:
+            if waiting and len(active) < batch_size:
+                new = [waiting.popleft() for _ in range(min(batch_size - len(active), len(waiting)))]
+                active, cache, hidden = self._join(active, cache, hidden, new)
+            self._choose(active, hidden)
+            yield [row for row in active if row.grammar.done]
+            unfinished = [i for i, row in enumerate(active) if not row.grammar.done]
+            if len(unfinished) < len(active):
+                cache.keep(torch.tensor(_with_shadows(active, unfinished), dtype=torch.int64, device=self.device))
+                active = [active[i] for i in unfinished]
+            if active:
+                hidden = self._step(active, cache)
+            elif not waiting:
+                return
+
+    def _join(
+        self, active: list[Continuation], cache: StaticCache, hidden: Tensor, new: list[Continuation]
+    ) -> tuple[list[Continuation], StaticCache, Tensor]:
+        """Return rows, cache and the states of the last positions, with new rows that begin."""
+        new_cache, new_hidden = self._prefill(new)
+        if not active:
+            return new, new_cache, new_hidden
+        cache.join(new_cache)
+        # Rows stand before all shadows.
+        n_old, n_all = len(hidden), len(hidden) + len(new_hidden)
+        places = [
+            *range(len(active)), *range(n_old, n_old + len(new)), *range(len(active), n_old),
+            *range(n_old + len(new), n_all),
+        ]  # fmt: skip
+        order = torch.tensor(places, device=self.device)
+        cache.keep(order)
+        return [*active, *new], cache, torch.cat([hidden, new_hidden])[order]
+
+    def _prefill(self, rows: list[Continuation]) -> tuple[StaticCache, Tensor]:
+        """Take the prompts of rows and their shadows in; return the states `[B + shadows, D]` at their ends."""
         shadows = [shadow for row in rows for shadow in row.shadows]
         prompt_lengths = torch.tensor([[len(t)] for t in [*(row.tokens for row in rows), *shadows]], device=self.device)
         for row in rows:
@@ -213,28 +260,21 @@ class Engine:
             [row.request.prompt for row in rows] + [step.without for row in rows for step in row.request.guidance]
         )
         hidden = self.lm.step(tokens, positions, cache, positions < prompt_lengths, features)
-        # The states [B, D] at the last positions, which predict the first content.
-        hidden = hidden.gather(1, last[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
-        while True:
-            self._choose(rows, hidden)
-            unfinished = [i for i, row in enumerate(rows) if not row.grammar.done]
-            yield len(unfinished)
-            if not unfinished:
-                return
-            if len(unfinished) < len(rows):
-                cache.keep(torch.tensor(_with_shadows(rows, unfinished), device=self.device))
-                rows = [rows[i] for i in unfinished]
-            shadows = [shadow for row in rows for shadow in row.shadows]
-            tokens = torch.stack([tokens[-1] for tokens in [*(row.tokens for row in rows), *shadows]]).to(self.device)
-            lengths = [len(tokens) for tokens in [*(row.tokens for row in rows), *shadows]]
-            positions = torch.tensor(lengths, device=self.device)[:, None] - 1
-            hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
-            for row, state in zip(rows, hidden[: len(rows)], strict=True):
-                row.remember(row.states, state)
-            of_shadows = iter(hidden[len(rows) :])
-            for row in rows:
-                for states in row.shadow_states:
-                    row.remember(states, next(of_shadows))
+        return cache, hidden.gather(1, last[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
+
+    def _step(self, rows: list[Continuation], cache: StaticCache) -> Tensor:
+        """Take the newest position of each row in; return the states `[B + shadows, D]` that predict the next."""
+        continued = [*(row.tokens for row in rows), *(shadow for row in rows for shadow in row.shadows)]
+        tokens = torch.stack([tokens[-1] for tokens in continued]).to(self.device)
+        positions = torch.tensor([len(tokens) for tokens in continued], device=self.device)[:, None] - 1
+        hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
+        for row, state in zip(rows, hidden[: len(rows)], strict=True):
+            row.remember(row.states, state)
+        of_shadows = iter(hidden[len(rows) :])
+        for row in rows:
+            for states in row.shadow_states:
+                row.remember(states, next(of_shadows))
+        return hidden
 
     def _choose(self, rows: list[Continuation], hidden: Tensor) -> None:
         """Give every row its next position, from the states of its last one, `[B + shadows, D]`."""

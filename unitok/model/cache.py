@@ -86,6 +86,19 @@ class StaticCache:
         self.keys = [key[rows] for key in self.keys]
         self.values = [value[rows] for value in self.values]
 
+    def join(self, other: StaticCache) -> None:
+        """Append the rows of another cache; both then have the room of the larger one."""
+        self.max_positions = max(self.max_positions, other.max_positions)
+        self.used = max(self.used, other.used)
+        self.keys = [self._joined(*pair) for pair in zip(self.keys, other.keys, strict=True)]
+        self.values = [self._joined(*pair) for pair in zip(self.values, other.values, strict=True)]
+
+    def _joined(self, first: Tensor, second: Tensor) -> Tensor:
+        joined = first.new_zeros(len(first) + len(second), first.shape[1], self.max_positions, first.shape[3])
+        joined[: len(first), :, : first.shape[2]] = first
+        joined[len(first) :, :, : second.shape[2]] = second
+        return joined
+
     def reset(self) -> None:
         """Begin again at position 0, to use the memory for other sequences."""
         self.used = 0
