@@ -17,7 +17,7 @@ LEVELS = (
     {"errors", "files", "cards", "audio", "vocabulary", "markers", "pattern", "sequence", "plotting"}
     | {"tasks", "tokenizers", "features"},
     {"model", "kernels"},
-    {"checkpoint", "adapters", "generation", "streaming", "api", "convert"},
+    {"checkpoint", "adapters", "generation", "streaming", "long_form", "api", "convert"},
     {"data", "training", "evaluation", "benchmark", "cli", "__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

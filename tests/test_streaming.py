@@ -2,11 +2,12 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from toy_checkpoint import tone, toy_model, toy_parts
+from toy_checkpoint import lasting, tone, toy_model, toy_parts
 
 from unitok.api import Model
 from unitok.audio import Audio
@@ -28,10 +29,7 @@ PATTERNS = {
 
 def model_of(**changes) -> Model:
     """Return a model that goes on to the limit: all its audio lasts as long as it may."""
-    model = toy_model(**changes)
-    limit = model.tasks["tts"].generate
-    model.tasks["tts"].__dict__["generate"] = limit.__class__(**{**vars(limit), "min_seconds_per_character": 1.0})
-    return model
+    return Model(lasting(toy_parts(**changes), seconds_per_character=1.0))
 
 
 def joined(pieces) -> torch.Tensor:
@@ -145,8 +143,8 @@ def test_a_stretch_is_refined_as_the_model_alone_would():
 def test_a_guided_stream_has_the_tokens_of_a_guided_whole():
     model = model_of(ar_codebooks=4)
     card = model.tasks["tts"]
-    guided = tuple(c if c.name != "text" else type(c)(**{**vars(c), "guided": True}) for c in card.conditions)
-    model.tasks["tts"] = type(card)(**{**vars(card), "conditions": guided})
+    guided = tuple(replace(c, guided=c.name == "text") for c in card.conditions)
+    model.tasks["tts"] = replace(card, conditions=guided)
     expected = whole(model, "tts", guidance=2.0, **LONG)
     stream = model.stream("tts", guidance=2.0, **LONG)
     assert torch.equal(joined(stream), expected.value.samples)

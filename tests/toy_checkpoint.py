@@ -1,5 +1,7 @@
 """A checkpoint of real parts at toy sizes with random weights, for the tests of the API and the command line."""
 
+from dataclasses import replace
+
 import torch
 from tiny_models import tiny_lm
 
@@ -23,6 +25,13 @@ def toy_parts(ar_codebooks: int = 2, seed: int = 0, tasks=TOY_TASKS, langs=("en"
 
 def toy_model(**changes) -> Model:
     return Model(toy_parts(**changes))
+
+
+def lasting(checkpoint: Checkpoint, seconds_per_character: float) -> Checkpoint:
+    """Return the checkpoint with speech that lasts at least so long, as random weights end it anywhere."""
+    tts = checkpoint.tasks["tts"]
+    generate = replace(tts.generate, min_seconds_per_character=seconds_per_character)
+    return replace(checkpoint, tasks={**checkpoint.tasks, "tts": replace(tts, generate=generate)})
 
 
 def tone(seconds: float = 0.5, rate: int = 16000) -> tuple[torch.Tensor, int]:

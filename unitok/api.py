@@ -34,6 +34,7 @@ from unitok.generation.requests import candidates, check_conditions, guidance_sc
 from unitok.generation.reranking import Candidate, Choice, Reranker
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import Matching, OneOf, TextRule
+from unitok.long_form import LongForm, LongFormSettings
 from unitok.model.compact import compact
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence
@@ -256,6 +257,29 @@ class Model:
             settings,
             lambda result: self._decoded(prepared.task, Choice(result), with_audio=False),
         )
+
+    def long_form(
+        self,
+        task: str,
+        *,
+        settings: LongFormSettings | None = None,
+        best_of: int | None = None,
+        streaming: Mapping[str, Any] | None = None,
+        **request: Any,
+    ) -> LongForm:
+        """Carry out a task on a text or a recording of any length, part by part (docs/streaming.md).
+
+        Args:
+            task: From text to audio (`tts`), or from audio to text (`asr`).
+            settings: How to cut and join.
+            best_of: Candidates of each part, see `generate`.
+            streaming: Keyword arguments of `stream` (`{}` for none): audio goes out while a sentence is made.
+            **request: The task's conditions and settings, see `request`.
+
+        Raises:
+            GenerationError: If the task is of another kind, or a condition or setting is not usable.
+        """
+        return LongForm(self, task, settings or LongFormSettings(), request, best_of, streaming)
 
     def request(
         self,

@@ -4,7 +4,7 @@
 stream = model.stream("tts", text="The quick brown fox.", seed=0)
 for piece in stream:              # Audio
     play(piece)
-stream.timing                     # first piece after 0.9 s, 0.4 s of work for 1 s of audio
+stream.timing                     # when the first piece was there, how long 1 s of audio took
 ```
 
 Pieces of audio are together what decoding the same codes at once gives, where the codec allows it (`exact`).
@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
@@ -250,8 +251,8 @@ class TextPieces:
         if not is_last:
             text = text.rstrip()  # spaces at the end, and bytes of half a character, may turn into something else
             text = "" if text.endswith("\ufffd") else text
-        if text.startswith(self._said) and text != self._said:
-            yield text[len(self._said) :]
+        if (is_last or text.startswith(self._said)) and text != self._said:
+            yield text[len(commonprefix([text, self._said])) :]  # what was said, stays said
             self._said = text
 
 

@@ -131,10 +131,21 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--refine-ahead-seconds", type=float, metavar="S", help="audio that the refiner sees after it (default: 0.5)"
     )
+    long = parser.add_argument_group("long texts and recordings")
+    long.add_argument(
+        "--long-form", action="store_true", help="sentence by sentence with one voice, or window by window; any length"
+    )
+    long.add_argument("--characters", type=int, metavar="N", help="longest text spoken at once (default: 200)")
+    long.add_argument("--pause-seconds", type=float, metavar="S", help="silence between sentences (default: 0.25)")
+    long.add_argument("--window-seconds", type=float, metavar="S", help="longest audio heard at once (default: 10)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate; 0, or 1 if rows of a manifest failed."""
+    if args.long_form:
+        from unitok.cli.generate_long import run_long
+
+        return run_long(args, settings(args))
     if args.stream or args.out == PIPE:
         from unitok.cli.generate_stream import run_stream, run_whole
 

@@ -19,10 +19,11 @@ from unitok.errors import GenerationError
 
 if TYPE_CHECKING:
     from unitok.audio import AudioWriter, PipeWriter
+    from unitok.long_form import LongForm
     from unitok.streaming import Stream, Timing
     from unitok.tasks import Task
 
-__all__ = ["open_writer", "refuse_for_pipes", "run_stream", "run_whole"]
+__all__ = ["no_writer", "open_writer", "pass_on", "refuse_for_pipes", "run_stream", "run_whole", "stream_options"]
 
 logger = logging.getLogger("unitok")
 
@@ -36,13 +37,14 @@ def run_stream(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     task = asked_for(args)
     _refuse_unstreamed(args, task)
     refuse_for_pipes(args, task)
-    how = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     model = load_model(args)
     codec = model.tokenizers.audio
-    stream = model.stream(task.name, best_of=args.best_of, **how, **settings, **values(args, task.conditions))
+    stream = model.stream(
+        task.name, best_of=args.best_of, **stream_options(args), **settings, **values(args, task.conditions)
+    )
     audio = next((target.name for target in task.targets if target.kind == "audio"), None)
-    with open_writer(args, codec.sample_rate_hz, codec.channels) if audio else _no_writer() as writer:
-        _pass_on(stream, writer, is_printed=not args.json and args.out != PIPE)
+    with open_writer(args, codec.sample_rate_hz, codec.channels) if audio else no_writer() as writer:
+        pass_on(stream, writer, is_printed=not args.json and args.out != PIPE)
     assert stream.generation is not None, "the stream ended without a result"
     files = {audio: str(args.out)} if audio and args.out != PIPE else {}
     if args.json:
@@ -86,6 +88,11 @@ def open_writer(args: argparse.Namespace, sample_rate_hz: int, n_channels: int) 
         yield file
 
 
+def stream_options(args: argparse.Namespace) -> dict[str, float]:
+    """Return the keyword arguments of `Model.stream` that were given."""
+    return {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+
+
 def refuse_for_pipes(args: argparse.Namespace, task: Task) -> None:
     """Refuse what does not go with audio on stdout, and `--raw` elsewhere.
 
@@ -115,15 +122,16 @@ def _refuse_unstreamed(args: argparse.Namespace, task: Task) -> None:
 
 
 @contextlib.contextmanager
-def _no_writer() -> Iterator[None]:
+def no_writer() -> Iterator[None]:
+    """Lend nothing, for tasks that make no audio."""
     yield None
 
 
-def _pass_on(stream: Stream, writer: AudioWriter | PipeWriter | None, is_printed: bool) -> None:
+def pass_on(stream: Stream | LongForm, writer: AudioWriter | PipeWriter | None, is_printed: bool) -> None:
     """Write audio as it comes, and print text and ids."""
     from unitok.audio import Audio
 
-    target = None
+    target, is_open = None, False
     for value in stream:
         if isinstance(value, Audio):
             assert writer is not None, f"audio of '{stream.target}' has nowhere to go"
@@ -131,10 +139,10 @@ def _pass_on(stream: Stream, writer: AudioWriter | PipeWriter | None, is_printed
         elif is_printed:
             if target not in (None, stream.target):
                 print()
-            target = stream.target
+            target, is_open = stream.target, True
             shown = value if isinstance(value, str) else "".join(f"{id} " for id in value.flatten().tolist())
             print(shown, end="", flush=True)
-    if target is not None:
+    if is_open:
         print()
 
 
