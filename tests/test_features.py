@@ -5,6 +5,7 @@ import re
 
 import lightning as L
 import pytest
+import semantic_corpus
 import torch
 from records_for_tests import write_records
 from training_runs import Recorder, stack
@@ -436,6 +437,27 @@ def test_a_checkpoint_keeps_its_encoders_and_generates(trained_with, tmp_path, c
     (tmp_path / "again" / "features" / "ear" / "card.yaml").unlink()
     with pytest.raises(CheckpointError, match="features"):
         load(tmp_path / "again")
+
+
+def test_musiclm_is_a_pipeline_of_which_two_stages_read_the_text(tmp_path, words):
+    corpus = semantic_corpus.write_corpus(tmp_path / "corpus")
+    km = semantic_corpus.train(corpus, tmp_path / "km", "--deduplicate", "--quiet")
+    save_model("t5", tmp_path / "t5", words)
+    L.seed_everything(3)
+    inputs = {"reader": FeatureInputConfig(str(card(tmp_path, "t5")))}
+    parts = {"text_tokenizer": "bytes", "audio_tokenizer": "toy_audio", "semantic_tokenizer": str(km), "langs": []}
+    tasks = ["caption_to_semantic", "caption_semantic_to_acoustic", "audio_detail"]
+    LMModule(LMConfig(stack(16), local=stack(8), ar_codebooks=4, features=inputs), tasks=tasks, **parts).export(
+        tmp_path / "model"
+    )
+    model, asked = load(tmp_path / "model", device="cpu"), {"seed": 2, "max_seconds": 0.5}
+    [made] = model.run([model.request("musiclm", text="a dog barks", **asked)])
+    ids = model.generate("caption_to_semantic", text="a dog barks", **asked)
+    coarse = model.request("caption_semantic_to_acoustic", text="a dog barks", semantic=ids, **asked)
+    [sound] = model.run([coarse])
+    fine = model.generate("audio_detail", audio=sound.codes["sound"], **asked)
+    assert torch.equal(made.stages["semantic"].value, ids)
+    assert torch.equal(made.value.samples, fine.samples)
 
 
 def test_what_is_said_depends_on_the_features(trained_with):

@@ -174,6 +174,17 @@ def test_text_becomes_audio_by_way_of_semantic_tokens(model, km):
     assert torch.equal(back, codes)
 
 
+def test_a_pipeline_speaks_a_text_it_has_learned_by_way_of_semantic_tokens(model):
+    codec, settings = load_audio_tokenizer("toy_audio"), {"greedy": True, "max_seconds": 2.0}
+    requests = [{"task": "spear_tts", "text": text} for text in TEXTS]
+    for text, made in zip(TEXTS, model.generate_batch(requests, **settings), strict=True):
+        ids = model.generate("text_to_semantic", text=text, **settings)
+        alone = model.generate("semantic_to_acoustic", semantic=ids, **settings)
+        assert torch.equal(made.samples, alone.samples)
+        codes, back = (codec.encode(one.samples[None], RATE).codes for one in (spoken(text), made))
+        assert torch.equal(back, codes), text
+
+
 def test_the_command_line_passes_ids_on_by_file(folder, km, tmp_path, capsys):
     common = ["generate", "--model", str(folder), "--greedy", "--quiet", "--device", "cpu"]
     expected = collapse(ids_of(km, spoken("high mid"))[0]).ids.tolist()

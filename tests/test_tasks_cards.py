@@ -9,8 +9,9 @@ import yaml
 
 from unitok.cards import list_cards
 from unitok.cli.main import main
+from unitok.cli.tasks import CHAINS
 from unitok.errors import CardError
-from unitok.tasks import Field, GenerateDefaults, Task, list_tasks
+from unitok.tasks import Field, GenerateDefaults, Task, list_pipelines, list_tasks
 from unitok.tasks.example import example_sequence
 from unitok.tasks.task import FAMILIES
 
@@ -23,7 +24,7 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+@pytest.mark.parametrize("name", list_tasks())
 def test_every_shipped_card_loads_and_is_complete(name):
     task = Task.load(name)
     assert task.name == name
@@ -36,7 +37,7 @@ def test_every_shipped_card_loads_and_is_complete(name):
     assert len(set(task.instructions)) >= 2
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+@pytest.mark.parametrize("name", list_tasks())
 def test_the_example_of_every_card_makes_a_sequence_by_its_token_and_by_each_instruction(name):
     task = Task.load(name)
     sequence = example_sequence(task)
@@ -62,7 +63,7 @@ class _Given(dict):
 
 def test_the_named_tasks_ship():
     assert {"tts", "asr", "s2st", "s2st_chain", "s2tt", "mt", "tta", "aac", "ac", "vc", "se", "lm"} <= set(list_tasks())
-    assert list_tasks() == sorted(list_cards("tasks"))
+    assert sorted(list_tasks() + list_pipelines()) == sorted(list_cards("tasks"))
 
 
 def test_the_tts_card_means_what_it_says():
@@ -92,6 +93,11 @@ def test_the_readme_shows_the_tts_card():
     assert text.startswith("Cards live here, code lives in `unitok/tasks/`.")
     shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert shown == yaml.safe_load((SHIPPED / "tts.yaml").read_text())
+
+
+def test_the_readme_shows_the_pipeline_of_audiolm():
+    shown = yaml.safe_load((SHIPPED / "README.md").read_text().split("```yaml\n")[2].split("```")[0])
+    assert shown == yaml.safe_load((SHIPPED / "audiolm.yaml").read_text())
 
 
 def test_guidance_by_condition_survives_its_card():
@@ -243,7 +249,7 @@ def test_the_list_fits_a_hundred_columns_and_names_every_task(capsys):
     assert status == 0
     assert max(map(len, out.splitlines())) <= 100
     named = [line.split()[0] for line in out.splitlines()[1:-1] if re.match("  [a-z]", line)]
-    assert sorted(named) == list_tasks()
+    assert sorted(named) == sorted(list_tasks() + list_pipelines())
     assert "text, [voice], [prompt] → speech" in out
 
 
@@ -252,7 +258,7 @@ def test_the_list_goes_by_families_and_keeps_others_for_last(capsys, tmp_path):
     (tmp_path / "tasks" / "mine.yaml").write_text(yaml.safe_dump(GOOD))
     lines = run(capsys, "--cards", str(tmp_path))[1].splitlines()
     headings = [line for line in lines[1:-1] if line[:1].strip()]
-    assert headings == [*FAMILIES.values(), "More"]
+    assert headings == [*FAMILIES.values(), CHAINS, "More"]
     for earlier, name, later in (("Speech out", "tts", "Sound and music out"), ("Text out", "tag", "Speech to speech")):
         (at,) = [i for i, line in enumerate(lines) if line.startswith(f"  {name} ")]
         assert lines.index(earlier) < at < lines.index(later)
@@ -272,7 +278,7 @@ def test_a_task_in_detail_shows_layout_options_and_example(capsys):
 
 def test_json_holds_the_cards(capsys):
     assert json.loads(run(capsys, "tts", "--json")[1]) == Task.load("tts").to_card()
-    assert [card["name"] for card in json.loads(run(capsys, "--json")[1])] == list_tasks()
+    assert [card["name"] for card in json.loads(run(capsys, "--json")[1])] == sorted(list_cards("tasks"))
 
 
 def test_check_lists_every_mistake_and_exits_2(capsys, tmp_path):

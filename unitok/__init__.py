@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unitok.api import Model, load
     from unitok.audio import Audio
+    from unitok.generation.pipelines import load_stages
     from unitok.sequence import TokenSequence
     from unitok.tasks import Task
     from unitok.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
-__all__ = ["Audio", "Model", "Task", "TokenSequence", "Vocabulary", "__version__", "load"]
+__all__ = ["Audio", "Model", "Task", "TokenSequence", "Vocabulary", "__version__", "load", "load_stages"]
 
 _HOMES = {
     "Audio": "unitok.audio",
@@ -26,6 +27,7 @@ _HOMES = {
     "TokenSequence": "unitok.sequence",
     "Vocabulary": "unitok.vocabulary",
     "load": "unitok.api",
+    "load_stages": "unitok.generation.pipelines",
 }
 
 

@@ -16,9 +16,8 @@ Letters: K codebooks, T codec frames, N samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,12 +25,13 @@ from torch import Tensor
 from unitok.audio import Audio
 from unitok.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unitok.errors import GenerationError, suggest
-from unitok.generation.constraints import StopReason
 from unitok.generation.engine import Engine, GenerationRequest, OnStep
 from unitok.generation.guidance import GuidanceStep, conditions_left_out
 from unitok.generation.lengths import TargetLength
+from unitok.generation.pipelines import PipelineRequest, pipeline_request, run_pipelines
 from unitok.generation.requests import candidates, check_conditions, guidance_scales, sampling, sampling_per_kind
 from unitok.generation.reranking import Candidate, Choice, Reranker
+from unitok.generation.results import Generation, Value
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import Matching, OneOf, TextRule
 from unitok.long_form import LongForm, LongFormSettings
@@ -39,14 +39,13 @@ from unitok.model.compact import compact
 from unitok.model.lm import UnitokLM
 from unitok.sequence import TokenSequence
 from unitok.streaming import Stream, StreamSettings, codes_around, open_stream
-from unitok.tasks import Field, SequenceBuilder, Task
+from unitok.tasks import Field, SequenceBuilder, Task, find_pipeline
 from unitok.tokenizers.base import AudioTokenizer, SemanticTokenizer, TextTokenizer
-from unitok.tokenizers.runs import ID_SUFFIXES, read_ids, write_ids
+from unitok.tokenizers.runs import ID_SUFFIXES, read_ids
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Candidate", "Generation", "Model", "Stream", "TargetLength", "Tokenizers", "load"]
 
-Value: TypeAlias = "Audio | str | Tensor"
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
 LONGEST_CONDITION_S = 300.0
 MAX_SEED = 2**62
@@ -61,51 +60,6 @@ class Tokenizers(NamedTuple):
     """Audio to codes."""
     semantic: SemanticTokenizer | None = None
     """Audio to semantic ids, where the model has any."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What a model made of one request."""
-
-    values: Mapping[str, Value]
-    """Each target by its name: `Audio`, text, or ids `[1, T]` of a semantic target. Audio made for a place in a
-    recording comes with what is before and after it; `sequence.codes(name)` has what was made alone."""
-    sequence: TokenSequence
-    """The whole sequence, conditions and targets."""
-    log_probability: float
-    """Sum of the targets' log-probabilities, see `GenerationResult`."""
-    stop: StopReason
-    """`end`, or `limit` where a target was cut at its longest."""
-    lengths: tuple[TargetLength, ...] = ()
-    """How long each audio and semantic target got, beside what the task's card expects."""
-    candidates: tuple[Candidate, ...] = ()
-    """What there was to choose from, with their scores (`best_of`); empty where only one was made."""
-    chosen: int | None = None
-    """Which of the candidates this is."""
-
-    @property
-    def value(self) -> Any:
-        """The one target, or a dict where the task has several."""
-        return next(iter(self.values.values())) if len(self.values) == 1 else dict(self.values)
-
-    def write(self, path: str | Path) -> dict[str, str]:
-        """Write the audio and the semantic ids that were made.
-
-        The first audio goes to `path`, more to `path` with the target's name before the suffix; ids to `path` if its
-        suffix is one of theirs, else to `.npy` in its place.
-
-        Returns:
-            Target name -> file.
-        """
-        path, files = Path(path), dict[str, str]()
-        for name, value in self.values.items():
-            if isinstance(value, str):
-                continue
-            suffix = path.suffix if isinstance(value, Audio) or path.suffix in ID_SUFFIXES else ".npy"
-            taken = {Path(file).suffix for file in files.values()}
-            file = path.with_suffix(f".{name}{suffix}" if suffix in taken else suffix)
-            files[name] = str(value.write(file) if isinstance(value, Audio) else write_ids(file, value))
-        return files
 
 
 def load(
@@ -249,6 +203,8 @@ class Model:
             raise GenerationError("best_of chooses between whole results. Stream with best_of=1.")
         settings = StreamSettings(chunk_seconds, look_ahead_seconds, refine_seconds, refine_ahead_seconds)
         prepared = self.request(task, **request)
+        if isinstance(prepared, PipelineRequest):
+            raise GenerationError(f"'{task}' is a pipeline: each stage waits for the one before. Do not stream it.")
         return open_stream(
             self.engine,
             prepared,
@@ -305,12 +261,15 @@ class Model:
         regex: str | None = None,
         instruction: str | None = None,
         per_kind: Mapping[str, Mapping[str, Any]] | None = None,
+        stage_models: Mapping[str, Model] | None = None,
+        per_stage: Mapping[str, Mapping[str, Any]] | None = None,
         **conditions: Any,
-    ) -> GenerationRequest:
-        """Check one request and turn its conditions into a prompt.
+    ) -> GenerationRequest | PipelineRequest:
+        """Check one request and turn its conditions into a prompt, or those of a pipeline into a run of its stages.
 
         Args:
-            task: Name of the task.
+            task: Name of a task of the model, or of a pipeline (`unitok.tasks.list_pipelines`), a card that chains
+                tasks.
             lang: Language of the target; default: the model's first language, if it has any.
             seed: Same seed, same result, in any batch.
             temperature: Divides the logits; this and the following default to the task's card.
@@ -334,6 +293,8 @@ class Model:
             regex: Regular expression that a text or label has to match.
             instruction: What to do in words, in place of the task's token; for models trained with `instructed` tasks.
             per_kind: Settings for targets of one kind: `{"text": {"greedy": True}}`.
+            stage_models: Of a pipeline: the models of some of its stages, by name; this model carries out the others.
+            per_stage: Of a pipeline: settings of some of its stages, by name. All other settings are for all stages.
             **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
                 `[K, T]`; it is cut to the condition's `max_seconds`. Semantic tokens are audio likewise, a file of ids
                 (`.npy`, `.json`, `.txt`), or ids.
@@ -342,8 +303,6 @@ class Model:
             GenerationError: If the task, a condition or a setting is unknown, missing or not usable.
             AudioFormatError: If audio cannot be read.
         """
-        card = self.task(task)
-        check_conditions(card, conditions)
         if not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
             raise GenerationError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
         given = {
@@ -359,6 +318,19 @@ class Model:
             "beams": beams,
             "length_penalty": length_penalty,
         }
+        pipeline = None if task in self.tasks else find_pipeline(task)
+        if pipeline is not None:
+            shared = {
+                "lang": lang, "seed": seed, **given, "guidance": guidance, "max_seconds": max_seconds,
+                "max_text_tokens": max_text_tokens, "answers": answers, "regex": regex, "instruction": instruction,
+                "per_kind": per_kind,
+            }  # fmt: skip
+            settings = {name: value for name, value in shared.items() if value is not None}
+            return pipeline_request(pipeline, self, stage_models, per_stage, conditions, settings)
+        card = self.task(task)
+        if stage_models or per_stage:
+            raise GenerationError(f"task '{task}' has no stages: leave stage_models and per_stage out.")
+        check_conditions(card, conditions)
         encoded, spoken = self._encoded(card, conditions), self._lang(card, lang)
         if instruction is not None and not card.instructions:
             raise GenerationError(
@@ -387,7 +359,7 @@ class Model:
 
     def run(
         self,
-        requests: Sequence[GenerationRequest],
+        requests: Sequence[GenerationRequest | PipelineRequest],
         *,
         batch_size: int = 16,
         best_of: int | None = None,
@@ -403,8 +375,13 @@ class Model:
             hear: Let the task that checks candidates also write down what it hears in each (`Candidate.heard`).
             on_step: Called after every position with a `Progress`.
         """
-        choices = self.reranker.run(requests, best_of, batch_size, on_step, hear)
-        return [self._decoded(request.task, choice) for request, choice in zip(requests, choices, strict=True)]
+        chained = [request for request in requests if isinstance(request, PipelineRequest)]
+        alone = [request for request in requests if isinstance(request, GenerationRequest)]
+        choices = self.reranker.run(alone, best_of, batch_size, on_step, hear)
+        made = iter([self._decoded(request.task, choice) for request, choice in zip(alone, choices, strict=True)])
+        options = {"batch_size": batch_size, "best_of": best_of, "hear": hear, "on_step": on_step}
+        of_stages = iter(run_pipelines(chained, **options))
+        return [next(of_stages if isinstance(request, PipelineRequest) else made) for request in requests]
 
     def sequence(self, task: str, lang: str | None = None, **values: Any) -> TokenSequence:
         """Return the token sequence of a task: the prompt, or with its targets' values the whole.
@@ -501,16 +478,31 @@ class Model:
     def _encoded(self, task: Task, values: Mapping[str, Any]) -> dict[str, str | Tensor]:
         """Turn audio into codes, ids, or what an encoder takes; names and other types are the builder's to check."""
         fields = {field.name: field for field in task.fields}
-        encoded = {name: value for name, value in values.items() if value is not None}
-        for name, value in encoded.items():
-            field = fields.get(name)
-            if field is not None and field.kind == "audio":
-                encoded[name] = self._codes(field, value)
-            elif field is not None and field.kind == "semantic":
-                encoded[name] = self._semantic_ids(field, value)
-            elif field is not None and field.kind == "features" and field.takes == "audio":
-                encoded[name] = self._samples(field, value)
-        return encoded
+        given = {name: value for name, value in values.items() if value is not None}
+        return {name: self.encode(fields[name], value) if name in fields else value for name, value in given.items()}
+
+    def encode(self, field: Field, value: Any) -> Any:
+        """Return a value of a task's field as `SequenceBuilder.build` takes it.
+
+        Args:
+            field: The field, such as `model.tasks["tts"].conditions[2]`.
+            value: As `request` takes it.
+
+        Returns:
+            Codes `[K, T]` of kind audio, ids `[1, T]` of kind semantic, both of the piece that the field uses; what an
+            encoder takes of kind features; the value itself of all others.
+        """
+        if field.kind == "audio":
+            return self._codes(field, value)
+        if field.kind == "semantic":
+            return self._semantic_ids(field, value)
+        return self._samples(field, value) if field.kind == "features" and field.takes == "audio" else value
+
+    def decode(self, codes: Tensor) -> Audio:
+        """Return the audio of codes `[K, T]`."""
+        with torch.inference_mode():
+            wav = self.tokenizers.audio.decode(codes[None])
+        return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
 
     def _samples(self, field: Field, value: Any) -> Tensor:
         """Return what an encoder takes of one recording, samples `[N]`; states `[T, E]` stay as they are."""
@@ -540,20 +532,20 @@ class Model:
         return _encoded_by(self.tokenizers.semantic, _cut(field, value))
 
     def _decoded(self, task: Task, choice: Choice, with_audio: bool = True) -> Generation:
-        values: dict[str, Value] = {}
+        values, codes = dict[str, Value](), dict[str, Tensor]()
         result = choice.result
         sequence = result.sequence
         for segment in sequence.segments:
             if segment.role != "target":
                 continue
-            if segment.kind == "audio" and with_audio:
+            if segment.kind == "audio":
                 before, after = codes_around(task, sequence, segment.name)
-                codes = [codes for codes in (before, sequence.codes(segment.name), after) if codes is not None]
-                values[segment.name] = self._audio(torch.cat(codes, dim=1))
-            elif segment.kind == "audio":
-                continue
+                parts = [part for part in (before, sequence.codes(segment.name), after) if part is not None]
+                codes[segment.name] = torch.cat(parts, dim=1)
+                if with_audio:
+                    values[segment.name] = self.decode(codes[segment.name])
             elif segment.kind == "semantic":
-                values[segment.name] = sequence.codes(segment.name)
+                values[segment.name] = codes[segment.name] = sequence.codes(segment.name)
             else:
                 values[segment.name] = self.tokenizers.text.decode(sequence.text_ids(segment.name))
         return Generation(
@@ -564,12 +556,8 @@ class Model:
             result.lengths,
             choice.candidates,
             choice.chosen,
+            codes,
         )
-
-    def _audio(self, codes: Tensor) -> Audio:
-        with torch.inference_mode():
-            wav = self.tokenizers.audio.decode(codes[None])
-        return Audio(wav[0].float().cpu().clone(), self.tokenizers.audio.sample_rate_hz)
 
 
 def _cut(field: Field, value: Any) -> Audio:

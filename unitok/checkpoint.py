@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "find_checkpoint",
+    "is_checkpoint",
     "load_checkpoint",
     "read_tasks",
     "save_checkpoint",
@@ -110,9 +111,14 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
             f"there is no checkpoint '{name_or_path}'.{suggest(str(name_or_path), shipped)} Give a checkpoint folder, "
             f"or one of those that come with unitok: {', '.join(shipped) or 'none in this installation'}."
         )
-    if not (folder / CONFIG).is_file() and not (folder / ADAPTER).is_file():
+    if not is_checkpoint(folder):
         raise CheckpointError(f"'{folder}' is no checkpoint folder: it has no {CONFIG}.")
     return folder
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Is there a checkpoint, or an adapter?"""
+    return (folder / CONFIG).is_file() or (folder / ADAPTER).is_file()
 
 
 def read_tasks(folder: str | Path) -> dict[str, Task]:

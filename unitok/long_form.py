@@ -24,7 +24,8 @@ from unitok.tasks import Field, Task
 from unitok.tokenizers.symbols import time_symbol
 
 if TYPE_CHECKING:
-    from unitok.api import Generation, Model
+    from unitok.api import Model
+    from unitok.generation.results import Generation
 
 __all__ = ["LongForm", "LongFormSettings", "Part", "Sentence", "later", "split_text", "windows"]
 

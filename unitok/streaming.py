@@ -35,7 +35,7 @@ from unitok.tokenizers.codec import FADE_S, FADED_LOOK_AHEAD_S, FADED_PAST_S, Co
 from unitok.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from unitok.api import Generation
+    from unitok.generation.results import Generation
 
 __all__ = [
     "AudioPieces",

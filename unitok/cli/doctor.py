@@ -243,9 +243,13 @@ def _cards(fix: bool) -> str:
 
 def _load_card(kind: str, path: Path) -> None:
     if kind == "tasks":
-        from unitok.tasks import Task
+        from unitok.tasks import Pipeline, Task
+        from unitok.tasks.task import has_stages
 
-        Task.load(path)
+        if has_stages(path):
+            Pipeline.load(path).outline()
+        else:
+            Task.load(path)
     elif kind == "tokenizers":
         from unitok.tokenizers.base import find_kind, read_tokenizer_card
         from unitok.tokenizers.settings import SETTINGS

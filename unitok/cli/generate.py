@@ -12,7 +12,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from unitok.cli.request import add_model_options, add_task_options, load_model, progress, values
+from unitok.cli.request import add_model_options, add_stage_options, add_task_options, load_models, progress, values
 from unitok.errors import GenerationError
 from unitok.tasks import Sampling, Task
 
@@ -43,6 +43,7 @@ SETTINGS = ("lang", "seed", *(field.name for field in dataclasses.fields(Samplin
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `unitok generate`; those of the task come with `--task`."""
     add_model_options(parser)
+    add_stage_options(parser)
     parser.add_argument(
         "--out",
         metavar="PATH",
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument("--manifest", metavar="FILE", help='JSON Lines: {"id": "a", "task": "tts", "text": "Hi."}')
     many.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once (default: 16)")
     parser.epilog = 'example: unitok generate --task tts --text "The quick brown fox." --out fox.wav --plot fox.png'
-    add_task_options(parser)
+    add_task_options(parser, with_pipelines=True)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -191,8 +192,8 @@ def asked_for(args: argparse.Namespace) -> Task:
 
 def _run_one(args: argparse.Namespace) -> int:
     task = asked_for(args)
-    model = load_model(args)
-    request = model.request(task.name, **settings(args), **values(args, task.conditions))
+    model, stages = load_models(args)
+    request = model.request(task.name, stage_models=stages or None, **settings(args), **values(args, task.conditions))
     with progress(args, task.name) as on_step:
         [generation] = model.run([request], best_of=args.best_of, hear=in_detail(args), on_step=on_step)
     files = generation.write(args.out) if args.out else {}
@@ -247,17 +248,17 @@ def describe(generation: Generation, files: dict[str, str]) -> dict[str, Any]:
     `audio` and `semantic` are the first files, `text` the last text; `targets` has them all where there are several.
     `seconds` is how long the audio made lasts, or where none was made, the audio that was given. `lengths` has what was
     expected of the length of each audio made, `candidates` what there was to choose from, `chosen` which of them this
-    is.
+    is; `stages` what each stage of a pipeline made.
     """
+    from unitok.audio import Audio
+
     row: dict[str, Any] = {}
     texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
-    kinds = {segment.name: segment.kind for segment in generation.sequence.segments if segment.role == "target"}
-    for kind in ("audio", "semantic"):
-        if made := [file for name, file in files.items() if kinds[name] == kind]:
-            row[kind] = made[0]
+    for name, file in files.items():
+        row.setdefault("audio" if isinstance(generation.values[name], Audio) else "semantic", file)
     if texts:
         row["text"] = list(texts.values())[-1]
-    row["seconds"] = _seconds(generation.sequence)
+    row["seconds"] = _seconds(generation)
     if len(generation.values) > 1:
         row["targets"] = {**texts, **files}
     row |= {"log_probability": round(generation.log_probability, 4), "stop": generation.stop}
@@ -265,10 +266,22 @@ def describe(generation: Generation, files: dict[str, str]) -> dict[str, Any]:
         row["lengths"] = {length.target: _length(length) for length in generation.lengths}
     if generation.candidates:
         row |= {"candidates": [_candidate(one) for one in generation.candidates], "chosen": generation.chosen}
+    if generation.stages:
+        row["stages"] = {name: describe(one, {}) for name, one in generation.stages.items()}
     return row
 
 
-def _seconds(sequence: TokenSequence) -> float:
+def _seconds(generation: Generation) -> float:
+    """Return how long the audio made lasts; where there is none, that of the conditions, of a pipeline the first."""
+    from unitok.audio import Audio
+
+    if not generation.stages:
+        return _seconds_of(generation.sequence)
+    made = sum(value.duration_s for value in generation.values.values() if isinstance(value, Audio))
+    return round(made, 3) or next(filter(None, (_seconds_of(one.sequence) for one in generation.stages.values())), 0.0)
+
+
+def _seconds_of(sequence: TokenSequence) -> float:
     """Return how long the audio of the targets lasts, or where there is none, that of the conditions, in s."""
     sides = {segment.role for segment in sequence.segments if segment.kind == "audio"}
     side = "target" if "target" in sides else "condition"

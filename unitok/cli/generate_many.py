@@ -6,19 +6,21 @@ import argparse
 import json
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from unitok.cli.generate import describe, in_detail, remarks
-from unitok.cli.request import load_model, progress, values
+from unitok.cli.request import load_models, progress, values
 from unitok.data.manifest import resolve_path
-from unitok.errors import DataError, GenerationError, UnitokError
+from unitok.errors import CardError, DataError, GenerationError, UnitokError
+from unitok.tasks import Field, find_pipeline
 
 if TYPE_CHECKING:
     from unitok.api import Generation, Model
     from unitok.generation.engine import GenerationRequest, OnStep, Progress
-    from unitok.tasks import Task
+    from unitok.generation.pipelines import PipelineRequest
 
 __all__ = ["RESULTS", "run_manifest"]
 
@@ -36,7 +38,7 @@ class _Row:
     line: int
     id: str | None = None
     task: str | None = None
-    request: GenerationRequest | None = None
+    request: GenerationRequest | PipelineRequest | None = None
     generation: Generation | None = None
     error: str | None = None
 
@@ -63,15 +65,16 @@ def run_manifest(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     if out.exists() and not out.is_dir():
         raise GenerationError(f"--out: '{out}' is a file, --manifest needs a folder.")
     given = values(args, args.card.conditions) if args.card else {}
-    model = load_model(args)
+    model, stages = load_models(args)
     out.mkdir(parents=True, exist_ok=True)
     n_failed = 0
     with progress(args, "generating") as on_step, (out / RESULTS).open("w", encoding="utf-8") as results:
         for start in range(0, len(rows), args.batch_size):
             batch = rows[start : start + args.batch_size]
             for row, content in batch:
-                own = _with_paths(content, model.tasks.get(row.task or ""), manifest)
-                _prepare(row, {**(given if row.task == args.task else {}), **own}, model, settings)
+                own = _with_paths(content, _conditions(row.task or "", model), manifest)
+                shared = {**given, "stage_models": stages or None} if row.task == args.task else {}
+                _prepare(row, {**shared, **own}, model, settings)
             _generate([row for row, _ in batch], model, args, _shifted(on_step, start, len(rows)))
             for row, _ in batch:
                 n_failed += _write(row, out, results, model, print_too=args.json)
@@ -130,9 +133,20 @@ def _checked_id(given: Any, taken: set[str]) -> str:
     return given
 
 
-def _with_paths(content: dict[str, Any], task: Task | None, manifest: Path) -> dict[str, Any]:
+def _conditions(task: str, model: Model) -> Sequence[Field]:
+    """Return the conditions of a task or of a pipeline; none where there is neither, or its card has mistakes."""
+    if task in model.tasks:
+        return model.tasks[task].conditions
+    try:
+        pipeline = find_pipeline(task)
+    except CardError:  # said when the row is prepared
+        return ()
+    return pipeline.conditions if pipeline else ()
+
+
+def _with_paths(content: dict[str, Any], conditions: Sequence[Field], manifest: Path) -> dict[str, Any]:
     """Return a row whose paths, of audio and of ids, start where the manifest lies."""
-    audio = {field.name for field in task.conditions if field.is_timed} if task else set()
+    audio = {field.name for field in conditions if field.is_timed}
     return {
         name: resolve_path(value, manifest) if name in audio and isinstance(value, str) else value
         for name, value in content.items()

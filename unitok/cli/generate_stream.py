@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from unitok.cli.generate import PIPE, asked_for, describe, remarks
-from unitok.cli.request import load_model, progress, values
+from unitok.cli.request import load_model, load_models, progress, values
 from unitok.errors import GenerationError
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def run_whole(args: argparse.Namespace, settings: dict[str, Any]) -> int:
         raise GenerationError("--manifest writes into a folder: name it with --out DIR.")
     task = asked_for(args)
     refuse_for_pipes(args, task)
-    model = load_model(args)
-    request = model.request(task.name, **settings, **values(args, task.conditions))
+    model, stages = load_models(args)
+    request = model.request(task.name, stage_models=stages or None, **settings, **values(args, task.conditions))
     with progress(args, task.name) as on_step:
         [generation] = model.run([request], best_of=args.best_of, on_step=on_step)
     audio = next(value for value in generation.values.values() if isinstance(value, Audio))

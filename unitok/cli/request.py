@@ -10,17 +10,22 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitok.checkpoint import find_checkpoint, read_tasks, shipped_checkpoints
 from unitok.errors import CardError, GenerationError, suggest
-from unitok.tasks import Field, Task
+from unitok.generation.stage_models import find_stage_models, tasks_of_stages
+from unitok.tasks import Field, Pipeline, Task, find_pipeline, list_pipelines
 
 if TYPE_CHECKING:
     from unitok.api import Model
     from unitok.generation.engine import OnStep, Progress
 
-__all__ = ["PLACEHOLDERS", "add_model_options", "add_task_options", "load_model", "progress", "values"]
+__all__ = [
+    "PLACEHOLDERS", "add_model_options", "add_stage_options", "add_task_options", "load_model", "load_models",
+    "progress", "values",
+]  # fmt: skip
 
 logger = logging.getLogger("unitok")
 
@@ -43,24 +48,44 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lang", metavar="CODE", help="language of the result (default: the model's, if it has one)")
 
 
-def add_task_options(parser: argparse.ArgumentParser, *, with_targets: bool = False) -> None:
+def add_stage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says which models carry out the stages of a pipeline."""
+    parser.add_argument(
+        "--stage-model",
+        action="append",
+        metavar="STAGE=NAME|DIR",
+        help="of a pipeline: the model of one stage, or a folder with a model for each stage, named like it; "
+        "--model carries out the others",
+    )
+
+
+def add_task_options(
+    parser: argparse.ArgumentParser, *, with_targets: bool = False, with_pipelines: bool = False
+) -> None:
     """Let the parser learn the options of a task as soon as it sees which one is asked for.
 
     Args:
-        parser: Has the options of `add_model_options`.
+        parser: Has the options of `add_model_options`, with pipelines those of `add_stage_options` too.
         with_targets: Add the task's targets too, each repeatable.
+        with_pipelines: Take pipelines too, and leave one in `pipeline`, the folders of its stages in `stage_folders`.
     """
     parse = parser.parse_known_args
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
         argv = sys.argv[1:] if args is None else list(args)
-        name = _option(argv, "--task")
-        task = None
-        if name is not None:
-            task = _find_task(_option(argv, "--model") or DEFAULT_MODEL, name)
+        name, model = _last(argv, "--task"), _last(argv, "--model") or DEFAULT_MODEL
+        task, pipeline, folders = None, None, dict[str, Path]()
+        if name is not None and with_pipelines:
+            pipeline = _find_pipeline(model, name)
+        if pipeline is not None:
+            folders = find_stage_models(pipeline, _options(argv, "--stage-model"))
+            task = pipeline.outline(tasks_of_stages(pipeline, folders, model))
+        elif name is not None:
+            task = _find_task(model, name)
+        if task is not None:
             _add_fields(parser, task, with_targets)
         parsed, rest = parse(argv, namespace)
-        parsed.card = task
+        parsed.card, parsed.pipeline, parsed.stage_folders = task, pipeline, folders
         return parsed, rest
 
     parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
@@ -72,16 +97,34 @@ def values(args: argparse.Namespace, fields: Sequence[Field]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def load_model(args: argparse.Namespace) -> Model:
-    """Load the model that was asked for (this imports torch)."""
+def load_model(args: argparse.Namespace, name: str | Path | None = None) -> Model:
+    """Load the model that was asked for, or the one named (this imports torch)."""
     from unitok.api import load
     from unitok.kernels import attach, why_not
     from unitok.model.compact import weight_type
 
-    model = load(args.model, device=args.device, dtype=args.dtype)
+    model = load(name or args.model, device=args.device, dtype=args.dtype)
     kernels = "native" if attach(model.lm) else f"PyTorch's ({why_not() or 'the model is of another kind'})"
     logger.debug("%s: weights %s, kernels %s", model.name, weight_type(model.lm), kernels)
     return model
+
+
+def load_models(args: argparse.Namespace) -> tuple[Model, dict[str, Model]]:
+    """Load the model that was asked for, and those of a pipeline's stages, by stage.
+
+    Where all stages have a model of their own, the first one's stands for the one asked for.
+
+    Raises:
+        GenerationError: If models are given for stages where there is no pipeline.
+    """
+    if args.stage_model and args.pipeline is None:
+        raise GenerationError("--stage-model is for pipelines: name one with --task. 'unitok tasks' lists them.")
+    folders: dict[str, Path] = args.stage_folders
+    loaded = {folder: load_model(args, folder) for folder in dict.fromkeys(folders.values())}
+    stages = {stage: loaded[folder] for stage, folder in folders.items()}
+    if args.pipeline is not None and stages.keys() >= set(args.pipeline.stage_names):
+        return stages[args.pipeline.stage_names[0]], stages
+    return load_model(args), stages
 
 
 @contextmanager
@@ -103,10 +146,24 @@ def progress(args: argparse.Namespace, label: str) -> Iterator[OnStep | None]:
         yield on_step
 
 
+def _find_pipeline(model: str, name: str) -> Pipeline | None:
+    """Return a pipeline, unless the model has a task of that name."""
+    pipeline = find_pipeline(name)
+    if pipeline is None or (model in shipped_checkpoints() or Path(model).is_dir()) and name in _tasks(model):
+        return None
+    return pipeline
+
+
+def _tasks(model: str) -> dict[str, Task]:
+    return read_tasks(find_checkpoint(model))
+
+
 def _find_task(model: str, name: str) -> Task:
     if model == DEFAULT_MODEL and model not in shipped_checkpoints():
         return Task.load(name)  # enough to show the options; a run will say that the model is missing
-    tasks = read_tasks(find_checkpoint(model))
+    tasks = _tasks(model)
+    if name not in tasks and name in list_pipelines():
+        raise GenerationError(f"--task: '{name}' is a pipeline, which only 'unitok generate' carries out.")
     if name not in tasks:
         raise GenerationError(
             f"--task: model '{model}' was not trained for task '{name}'.{suggest(name, tasks)} "
@@ -152,12 +209,17 @@ def _described(field: Field, is_target: bool) -> str:
     return f"{what} ({'optional' if field.optional else 'needed'})"
 
 
-def _option(argv: Sequence[str], name: str) -> str | None:
+def _last(argv: Sequence[str], name: str) -> str | None:
     """Return the last value given for an option, before anything is parsed."""
-    found = None
+    return next(reversed(_options(argv, name)), None)
+
+
+def _options(argv: Sequence[str], name: str) -> list[str]:
+    """Return all values given for an option, before anything is parsed."""
+    found: list[str] = []
     for i, word in enumerate(argv):
         if word == name and i + 1 < len(argv):
-            found = argv[i + 1]
+            found.append(argv[i + 1])
         elif word.startswith(f"{name}="):
-            found = word.split("=", 1)[1]
+            found.append(word.split("=", 1)[1])
     return found

@@ -10,15 +10,18 @@ import re
 import shlex
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from unitok.cards import find_card, list_cards, read_card
 from unitok.cli.request import PLACEHOLDERS
 from unitok.errors import CardError, UnitokError
-from unitok.tasks import Field, GenerateDefaults, Task
-from unitok.tasks.task import FAMILIES
+from unitok.tasks import Field, GenerateDefaults, Pipeline, Task
+from unitok.tasks.pipeline import Stage
+from unitok.tasks.task import FAMILIES, has_stages
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,6 +40,8 @@ WIDEST_FIELDS = 40
 MAX_PIECES = 12
 OTHERS = "More"
 """Heading of tasks whose card names no family."""
+CHAINS = "Pipelines: tasks one after another"
+"""Heading of cards that chain tasks."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,17 +56,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
     if args.check:
-        task = Task.from_card(read_card(args.check), args.check)
-        _check_metrics(task, args.check)
-        print(json.dumps(task.to_card(), ensure_ascii=False) if args.json else _checked(task, args.check))
+        card = _card(read_card(args.check), args.check)
+        if isinstance(card, Pipeline):
+            shown = _checked_chain(card, args.check)
+        else:
+            _check_metrics(card, args.check)
+            shown = _checked(card, args.check)
+        print(json.dumps(card.to_card(), ensure_ascii=False) if args.json else shown)
     elif args.name:
-        task = Task.load(args.name)
-        print(json.dumps(task.to_card(), indent=2, ensure_ascii=False) if args.json else _detail(task, args.name))
+        path = find_card("tasks", args.name)
+        card = _card(read_card(path), path)
+        if args.json:
+            print(json.dumps(card.to_card(), indent=2, ensure_ascii=False))
+        else:
+            print(_detail_of_chain(card, args.name) if isinstance(card, Pipeline) else _detail(card, args.name))
     else:
-        tasks = list(_readable_tasks())
-        cards = [task.to_card() for task in tasks]
-        print(json.dumps(cards, indent=2, ensure_ascii=False) if args.json else _table(tasks))
+        found = list(_readable_cards())
+        cards = [one.to_card() for one in found]
+        print(json.dumps(cards, indent=2, ensure_ascii=False) if args.json else _table(found))
     return 0
+
+
+def _card(card: Mapping[str, Any], file: str | Path) -> Task | Pipeline:
+    return Pipeline.from_card(card, file) if "stages" in card else Task.from_card(card, file)
 
 
 def _check_metrics(task: Task, file: str) -> None:
@@ -82,32 +99,42 @@ def _check_metrics(task: Task, file: str) -> None:
         raise CardError("\n".join(problems))
 
 
-def _readable_tasks() -> Iterable[Task]:
-    """Yield every task; a broken card is a warning here and an error where it is named."""
+def _readable_cards() -> Iterable[Task | Pipeline]:
+    """Yield every task and pipeline; a broken card is a warning here and an error where it is named."""
     for path in list_cards("tasks").values():
         try:
-            yield Task.load(path)
+            yield Pipeline.load(path) if has_stages(path) else Task.load(path)
         except CardError as error:
             logger.warning("%s", error)
 
 
-def _table(tasks: Sequence[Task]) -> str:
-    """Return all tasks, family by family, in columns that all families share."""
-    families = {heading: [task for task in tasks if task.family == name] for name, heading in FAMILIES.items()}
+def _table(cards: Sequence[Task | Pipeline]) -> str:
+    """Return all tasks, family by family, in columns that all families share; then the pipelines."""
+    tasks = [card for card in cards if isinstance(card, Task)]
+    pipelines = [card for card in cards if isinstance(card, Pipeline)]
+    families: dict[str, Sequence[Task | Pipeline]] = {
+        heading: [task for task in tasks if task.family == name] for name, heading in FAMILIES.items()
+    }
+    families[CHAINS] = pipelines
     families[OTHERS] = [task for task in tasks if task.family not in FAMILIES]
-    first = max(len(task.name) for task in tasks) + 4
-    second = min(WIDEST_FIELDS, max(len(_given_and_made(task)) for task in tasks)) + 2
+    first = max(len(card.name) for card in cards) + 4
+    second = min(WIDEST_FIELDS, max(len(_given_and_made(card)) for card in cards)) + 2
     parts = [f"{'  TASK':<{first}}{'GIVEN → MADE':<{second}}WHAT IT DOES"]
     for heading, members in families.items():
         if members:
             parts += ["", heading]
             parts += [line for task in members for line in _row(task, first, second)]
     return "\n".join(
-        [*parts, "", f"{len(tasks)} tasks. [in brackets: may be left out]   One in detail: unitok tasks NAME"]
+        [
+            *parts,
+            "",
+            f"{len(tasks)} tasks, {len(pipelines)} pipelines. [in brackets: may be left out]   "
+            "One in detail: unitok tasks NAME",
+        ]
     )
 
 
-def _row(task: Task, first: int, second: int) -> list[str]:
+def _row(task: Task | Pipeline, first: int, second: int) -> list[str]:
     """Return the lines of one task: its three columns, each wrapped."""
     fields = textwrap.wrap(_given_and_made(task), second - 2)
     said = textwrap.wrap(task.description, max(24, _width() - first - second))
@@ -115,8 +142,9 @@ def _row(task: Task, first: int, second: int) -> list[str]:
     return [f"{name:<{first}}{given:<{second}}{text}".rstrip() for name, given, text in lines]
 
 
-def _given_and_made(task: Task) -> str:
-    return f"{_names(task.conditions) or '–'} → {_names(task.targets)}"
+def _given_and_made(task: Task | Pipeline) -> str:
+    made = ", ".join(task.targets) if isinstance(task, Pipeline) else _names(task.targets)
+    return f"{_names(task.conditions) or '–'} → {made}"
 
 
 def _checked(task: Task, file: str) -> str:
@@ -156,7 +184,68 @@ def _detail(task: Task, name: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _papers(task: Task) -> list[str]:
+def _checked_chain(pipeline: Pipeline, file: str) -> str:
+    """Say that a pipeline's card is fine, and draw it."""
+    tasks = pipeline.carded_tasks()
+    pipeline.outline(tasks)
+    return "\n".join([f"{file}: fine.", _section("Stages", _chain(pipeline, tasks))])
+
+
+def _detail_of_chain(pipeline: Pipeline, name: str) -> str:
+    tasks = pipeline.carded_tasks()
+    outline = replace(pipeline.outline(tasks), example=pipeline.example)
+    parts = [
+        f"{pipeline.name}: {pipeline.description}",
+        _labelled("version", f"{pipeline.version}   a pipeline"),
+        *(_labelled("" if i else "papers", paper) for i, paper in enumerate(_papers(pipeline))),
+        _labelled("card", str(find_card("tasks", name))),
+        _section("Stages", _chain(pipeline, tasks)),
+        _section("Sequences", [f"{stage}: {line}" for stage in tasks for line in _wrapped_layout(tasks[stage])]),
+        _section("Options of unitok generate", [_options(outline)]),
+        _section(
+            "Models",
+            [
+                "--model NAME carries out all stages, --stage-model STAGE=NAME one of them;",
+                f"--stage-model DIR takes them from {', '.join(f'DIR/{stage}' for stage in tasks)}.",
+            ],
+        ),
+        _section("Example", [_example(outline)] if outline.example or not outline.conditions else []),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _chain(pipeline: Pipeline, tasks: Mapping[str, Task]) -> list[str]:
+    """Draw the stages in columns: what each takes, its name and task, what it makes.
+
+    text                    ─→ read: text_to_semantic      ─→ read.semantic
+    read.semantic, [prompt] ─→ speak: semantic_to_acoustic ─→ speech
+    """
+    optional = {one.name for one in pipeline.conditions if one.optional}
+    results = {str(origin): name for name, origin in pipeline.targets.items()}
+    rows: list[tuple[str, str, str]] = []
+    for stage in pipeline.stages:
+        made = [f"{stage.name}.{target.name}" for target in tasks[stage.name].targets]
+        used = [one for later in pipeline.stages for one in map(str, later.origins)]
+        shown = [f"{one} = {results[one]}" if one in used and one in results else results.get(one, one) for one in made]
+        rows.append((_taken(stage, optional), f"{stage.name}: {stage.task}{_in_pieces(stage)}", ", ".join(shown)))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return [f"{taken:<{widths[0]}} ─→ {what:<{widths[1]}} ─→ {made}" for taken, what, made in rows]
+
+
+def _taken(stage: Stage, optional: Iterable[str]) -> str:
+    """Return what a stage takes: in brackets what may be left out, with a plus what is joined."""
+    taken: list[str] = []
+    for origins in [*stage.conditions.values(), *([(stage.lang,)] if stage.lang else [])]:
+        shown = " + ".join(map(str, origins))
+        taken.append(f"[{shown}]" if all(str(one) in optional for one in origins) else shown)
+    return ", ".join(taken) or "–"
+
+
+def _in_pieces(stage: Stage) -> str:
+    return "".join(f", {seconds:g} s at a time" for seconds in stage.pieces.values())
+
+
+def _papers(task: Task | Pipeline) -> list[str]:
     """Return what a card cites, each on a line, with its address where it is on arXiv."""
     cited = [part.strip() for part in re.split(r"[,;] (?![^(]*\))", task.source) if part.strip()]
     return [re.sub(r"\(arXiv:([\d.]+)\)", r"https://arxiv.org/abs/\1", paper) for paper in cited]

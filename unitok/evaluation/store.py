@@ -18,7 +18,7 @@ from unitok.errors import DataError
 from unitok.files import write_text
 
 if TYPE_CHECKING:
-    from unitok.api import Generation
+    from unitok.generation.results import Generation
 
 __all__ = ["Store", "read_generated"]
 

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 from unitok.errors import UnitokError
 
 if TYPE_CHECKING:
-    from unitok.api import Generation, Model
+    from unitok.api import Model
     from unitok.generation.engine import GenerationRequest
+    from unitok.generation.pipelines import PipelineRequest
+    from unitok.generation.results import Generation
 
 __all__ = ["run_each"]
 
 
-def run_each(model: Model, requests: Sequence[GenerationRequest], **options: Any) -> list[Generation | UnitokError]:
+def run_each(
+    model: Model, requests: Sequence[GenerationRequest | PipelineRequest], **options: Any
+) -> list[Generation | UnitokError]:
     """Carry out requests at once; if that fails, one by one, so that only the guilty one fails.
 
     Args:

@@ -13,7 +13,7 @@ from unitok.cards import CardReader
 
 __all__ = [
     "CUT_SOURCES", "FIELD_KINDS", "NAME_IN_FORM", "SOURCES", "SPELLED_KINDS", "TIMED_KINDS", "Field", "FieldKind",
-    "Source", "names_in", "read_condition", "read_target",
+    "Source", "names_in", "read_condition", "read_name", "read_target",
 ]  # fmt: skip
 
 FieldKind = Literal["text", "label", "audio", "semantic", "features"]
@@ -174,14 +174,19 @@ def read_target(part: CardReader) -> Field:
     return target
 
 
-def _field(part: CardReader, kinds: tuple[FieldKind, ...]) -> dict[str, Any]:
-    name = part.take("name", str, "", required=True)
+def read_name(part: CardReader, default: str = "") -> str:
+    """Read the name of an entry, needed where there is no default, noting one that cannot be an argument in Python."""
+    name = part.take("name", str, default, required=not default)
     if name and not name.isidentifier():
         part.problem(
             "name", f"is '{name}', allowed: letters, digits and '_' (it becomes an option and a Python argument)."
         )
+    return name
+
+
+def _field(part: CardReader, kinds: tuple[FieldKind, ...]) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": read_name(part),
         "kind": part.take("kind", str, "text", required=True, choices=kinds),
         "optional": part.take("optional", bool, False),
         "field": part.take("field", str, ""),

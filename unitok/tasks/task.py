@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unitok.cards import SUFFIXES, CardReader, find_card, list_cards, read_card
-from unitok.errors import DataError, suggest
+from unitok.errors import CardError, DataError, suggest
 from unitok.tasks.field import (
     CUT_SOURCES,
     NAME_IN_FORM,
@@ -27,7 +27,7 @@ from unitok.tasks.field import (
 )
 from unitok.tasks.settings import GenerateDefaults, out_of_range
 
-__all__ = ["FAMILIES", "Task", "list_tasks"]
+__all__ = ["FAMILIES", "RESERVED_NAMES", "Task", "check_example", "check_name", "has_stages", "list_tasks"]
 
 FAMILIES = {
     "speech": "Speech out",
@@ -48,6 +48,8 @@ RESERVED_NAMES = (
     "answers",
     "regex",
     "instruction",
+    "stage_models",
+    "per_stage",
     *(f.name for f in dataclasses.fields(GenerateDefaults)),
 )
 """Keywords of `Model.generate`, columns of a manifest and options of the command line."""
@@ -106,9 +108,14 @@ class Task:
             file: Where it came from; a card in a YAML file carries the file's name.
 
         Raises:
-            CardError: If the card has mistakes: all of them, one line each.
+            CardError: If the card has mistakes: all of them, one line each; or is a pipeline's.
         """
         reader = CardReader(card, file)
+        if "stages" in card:
+            raise CardError(
+                f"{reader.file}: is a pipeline: it chains other tasks (it has 'stages'), and a single task is needed "
+                "here. 'unitok generate' carries pipelines out."
+            )
         task = cls(
             name=reader.take("name", str, "", required=True),
             description=reader.take("description", str, "", required=True),
@@ -125,9 +132,9 @@ class Task:
             checked_by=reader.take("checked_by", str, "asr"),
             family=reader.take("family", str, "", choices=FAMILIES),
         )
-        _check_name(task.name, Path(file), reader)
+        check_name(task.name, Path(file), reader)
         _check_fields(task, reader)
-        _check_example(task, reader)
+        check_example(task.example, task.conditions, reader)
         reader.finish()
         return task
 
@@ -244,11 +251,17 @@ class Task:
 
 
 def list_tasks() -> list[str]:
-    """Return the names of all task cards, unitok's and the user's, sorted."""
-    return list(list_cards("tasks"))
+    """Return the names of all task cards, unitok's and the user's, sorted; pipelines are not among them."""
+    return [name for name, path in list_cards("tasks").items() if not has_stages(path)]
 
 
-def _check_name(name: str, file: Path, reader: CardReader) -> None:
+def has_stages(path: Path) -> bool:
+    """Is a card among those of tasks a pipeline? Looks at its text: there are many cards, and YAML is slow."""
+    return re.search(r"^stages\s*:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None
+
+
+def check_name(name: str, file: Path, reader: CardReader) -> None:
+    """Note a name that cannot be one, or is not the file's."""
     if name and not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         reader.problem("name", f"is '{name}', allowed: letters, digits, '_', '-' and '.'.")
     elif name and file.suffix in SUFFIXES and name != file.stem:
@@ -327,9 +340,10 @@ def _check_fields(task: Task, reader: CardReader) -> None:
             )
 
 
-def _check_example(task: Task, reader: CardReader) -> None:
-    allowed = [one.name for one in task.conditions] + ["lang"]
-    for key, value in task.example.items():
+def check_example(example: Mapping[str, Any], conditions: Sequence[Field], reader: CardReader) -> None:
+    """Note what the example of a card has too much or too little."""
+    allowed = [one.name for one in conditions] + ["lang"]
+    for key, value in example.items():
         if key not in allowed:
             reader.problem(
                 f"example.{key}",
@@ -337,8 +351,8 @@ def _check_example(task: Task, reader: CardReader) -> None:
             )
         elif not isinstance(value, str):
             reader.problem(f"example.{key}", "is not text. Put it in quotes.")
-    missing = [one.name for one in task.conditions if not one.optional and one.name not in task.example]
-    if task.example and missing:
+    missing = [one.name for one in conditions if not one.optional and one.name not in example]
+    if example and missing:
         reader.problem("example", f"leaves out {', '.join(missing)}, which the task needs.")
 
 
