@@ -9,6 +9,7 @@ import yaml
 
 from unitok.cli.synth import CORPORA
 from unitok.tasks import Task, list_tasks
+from unitok.tasks.example import example_sequence
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text(encoding="utf-8")
 ROWS = [
@@ -46,3 +47,9 @@ def test_every_task_with_a_corpus_has_a_row():
 def test_the_card_on_the_page_is_fine():
     (code,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
     assert Task.from_card(yaml.safe_load(code)).name == "enclap"
+
+
+def test_the_card_with_turns_on_the_page_is_fine():
+    (code,) = re.findall(r"```\n(name: answer\n.*?)```", PAGE, flags=re.DOTALL)
+    task = Task.from_card(yaml.safe_load(code))
+    assert str(example_sequence(task)).count("<text>") == 4

@@ -297,7 +297,7 @@ class Model:
             per_stage: Of a pipeline: settings of some of its stages, by name. All other settings are for all stages.
             **conditions: The task's conditions. Audio is an `Audio`, a path, `(samples, sample_rate_hz)`, or codes
                 `[K, T]`; it is cut to the condition's `max_seconds`. Semantic tokens are audio likewise, a file of ids
-                (`.npy`, `.json`, `.txt`), or ids.
+                (`.npy`, `.json`, `.txt`), or ids. A condition that the card marks `repeated` takes one value or a list.
 
         Raises:
             GenerationError: If the task, a condition or a setting is unknown, missing or not usable.
@@ -330,6 +330,7 @@ class Model:
         card = self.task(task)
         if stage_models or per_stage:
             raise GenerationError(f"task '{task}' has no stages: leave stage_models and per_stage out.")
+        conditions = card.gathered(conditions)
         check_conditions(card, conditions)
         encoded, spoken = self._encoded(card, conditions), self._lang(card, lang)
         if instruction is not None and not card.instructions:
@@ -416,6 +417,7 @@ class Model:
         """
         card = self.task(task)
         targets = {target.name: values.pop(target.name, None) for target in card.targets}
+        values = card.gathered(values)
         check_conditions(card, values, targets)
         conditions = self._encoded(card, values)
         spoken = self._lang(card, lang)
@@ -478,8 +480,14 @@ class Model:
     def _encoded(self, task: Task, values: Mapping[str, Any]) -> dict[str, str | Tensor]:
         """Turn audio into codes, ids, or what an encoder takes; names and other types are the builder's to check."""
         fields = {field.name: field for field in task.fields}
-        given = {name: value for name, value in values.items() if value is not None}
-        return {name: self.encode(fields[name], value) if name in fields else value for name, value in given.items()}
+        given = {name: value for name, value in task.gathered(values).items() if value is not None}
+        return {name: self._all_encoded(fields.get(name), value) for name, value in given.items()}
+
+    def _all_encoded(self, field: Field | None, value: Any) -> Any:
+        """Return a value encoded, of a repeated condition each of them; one of no field as it is."""
+        if field is None:
+            return value
+        return [self.encode(field, one) for one in value] if field.repeated else self.encode(field, value)
 
     def encode(self, field: Field, value: Any) -> Any:
         """Return a value of a task's field as `SequenceBuilder.build` takes it.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from unitok.cli.generate import describe, in_detail, remarks
 from unitok.cli.request import load_models, progress, values
@@ -147,10 +147,14 @@ def _conditions(task: str, model: Model) -> Sequence[Field]:
 def _with_paths(content: dict[str, Any], conditions: Sequence[Field], manifest: Path) -> dict[str, Any]:
     """Return a row whose paths, of audio and of ids, start where the manifest lies."""
     audio = {field.name for field in conditions if field.is_timed}
-    return {
-        name: resolve_path(value, manifest) if name in audio and isinstance(value, str) else value
-        for name, value in content.items()
-    }
+    return {name: _resolved(value, manifest) if name in audio else value for name, value in content.items()}
+
+
+def _resolved(value: Any, manifest: Path) -> Any:
+    """Return a path, or each of a list, as it is meant in the manifest; anything else as it is."""
+    if isinstance(value, list):
+        return [_resolved(one, manifest) for one in cast("list[Any]", value)]
+    return resolve_path(value, manifest) if isinstance(value, str) else value
 
 
 def _prepare(row: _Row, conditions: dict[str, Any], model: Model, settings: dict[str, Any]) -> None:

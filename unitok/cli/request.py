@@ -184,7 +184,7 @@ def _add_fields(parser: argparse.ArgumentParser, task: Task, with_targets: bool)
             f"--{field.name}",
             dest=_destination(field),
             metavar=PLACEHOLDERS[field.kind],
-            action="append" if field in task.targets else "store",
+            action="append" if field in task.targets or field.repeated else "store",
             help=_described(field, is_target=field in task.targets),
         )
 
@@ -206,6 +206,8 @@ def _described(field: Field, is_target: bool) -> str:
         return f"{what}: a candidate; repeat it for each"
     if field.max_seconds is not None:
         what += f", its first {field.max_seconds:g} s are used"
+    if field.repeated:
+        what += f"; repeat it for more{'' if field.most is None else f', up to {field.most}'}"
     return f"{what} ({'optional' if field.optional else 'needed'})"
 
 

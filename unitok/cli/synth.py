@@ -41,7 +41,7 @@ CORPORA = {
     "speech": Kind(
         "speech.SpeechCorpus",
         "English sentences; with --noisy also in rooms and noise",
-        "tts asr asr_features lm speech_continuation speech_edit",
+        "tts tts_prompts asr asr_features lm speech_continuation speech_edit",
         "audio (noisy_audio)",
         "text speaker lang",
         ("voices", "rate", "pitch", "words", "sentences", "noisy"),

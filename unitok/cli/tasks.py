@@ -163,7 +163,8 @@ def _checked(task: Task, file: str) -> str:
 
 
 def _names(fields: Iterable[Field]) -> str:
-    return ", ".join(f"[{field.name}]" if field.optional else field.name for field in fields)
+    shown = [(f"{field.name} …" if field.repeated else field.name, field.optional) for field in fields]
+    return ", ".join(f"[{name}]" if optional else name for name, optional in shown)
 
 
 def _detail(task: Task, name: str) -> str:
@@ -272,6 +273,7 @@ def _field_lines(field: Field) -> list[str]:
         f"the first {field.max_seconds:g} s" if field.max_seconds is not None else "",
         f"as long as {field.same_length_as}" if field.same_length_as else "",
         "guided" if field.guided else "",
+        ("several" if field.most is None else f"up to {field.most}") if field.repeated else "",
         f"in training {WHENCE[field.source]}" if field.source else "",
         f"loss weight {field.loss_weight:g}" if field.loss_weight != 1.0 else "",
     ]
@@ -296,7 +298,7 @@ def _settings(task: Task) -> str:
 def _options(task: Task) -> str:
     options = []
     for field in task.conditions:
-        option = f"--{field.name} {PLACEHOLDERS[field.kind]}"
+        option = f"--{field.name} {PLACEHOLDERS[field.kind]}{' …' if field.repeated else ''}"
         options.append(f"[{option}]" if field.optional else option)
     return " ".join(
         [f"--task {task.name}", *options, "[--lang LANG]", "[--out FILE]" if _makes_audio(task) else ""]
@@ -304,7 +306,11 @@ def _options(task: Task) -> str:
 
 
 def _example(task: Task) -> str:
-    given = [f"--{name} {_quoted(value)}" for name, value in task.example.items()]
+    given = [
+        f"--{name} {_quoted(one)}"
+        for name, value in task.example.items()
+        for one in (value if isinstance(value, list) else [value])
+    ]
     return " ".join(
         [f"unitok generate --task {task.name}", *given, f"--out {task.name}.wav" if _makes_audio(task) else ""]
     ).strip()

@@ -21,7 +21,7 @@ from unitok.errors import DataError, suggest
 from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
 from unitok.tasks.builder import cut_pieces
-from unitok.tasks.field import CUT_SOURCES, names_in
+from unitok.tasks.field import CUT_SOURCES, names_in, numbered
 
 __all__ = ["MixDataset", "TaskExamples"]
 
@@ -75,14 +75,9 @@ class TaskExamples:
         for field in self.fields:
             if field.optional and not self._is_stored(field):
                 continue
-            present, content = self._measure(field)
+            present, positions = self._measure_all(field)
             usable &= present | field.optional
-            if field.kind == "audio":
-                n_rows = np.array([builder.pattern.n_rows(n) for n in range(int(content.max(initial=0)) + 1)])
-                content = n_rows[content]
-                if field.source in CUT_SOURCES:  # of the target's frames, but with rows of its own at the end
-                    content = np.full(len(reader), builder.pattern.n_rows(1))
-            lengths += np.where(present, content + 2, 0)
+            lengths += positions
         self.n_too_long = int((usable & (lengths > longest)).sum()) if longest else 0
         self.records = np.flatnonzero(usable & (lengths <= longest) if longest else usable)
         """Indices of the records used, `[n]`."""
@@ -102,7 +97,7 @@ class TaskExamples:
                 continue
             if field.source in CUT_SOURCES:
                 pieces.append(field)
-            elif (value := self._value(field, record, rng)) is not None:
+            elif (value := self._values(field, record, rng)) is not None:
                 values[field.name] = value
         if pieces:
             values = cut_pieces(replace(self.task, conditions=tuple(pieces)), values, self.builder.rates, rng)
@@ -154,6 +149,33 @@ class TaskExamples:
         """Is a text there that the encoder can take as it is?"""
         return field.takes == "text" and field.field in self.reader.fields and field.encoder in self.builder.encoders
 
+    def _values(self, field: Field, record: int, rng: np.random.Generator) -> Any:
+        """Return the value of a field, of a repeated one a list; None: there is none.
+
+        Of recordings of the same speaker a random number, each another one; of what the record has all, or the last of
+        them where the card allows fewer.
+        """
+        if not field.repeated:
+            return self._value(field, record, rng)
+        if field.source == "same_speaker":
+            several = [self._piece(field, peer, rng) for peer in self._some_peers(field, record, rng)]
+        elif field.is_timed:
+            several = [self._value(copy, record, rng) for copy in field.copies(_n_stored(field, self.reader))]
+        else:
+            several = _listed(self.reader.value(field.field, record)) if self._is_stored(field) else []
+        several = [one for one in several if one is not None]
+        return several[-(field.most or 0) :] or None
+
+    def _some_peers(self, field: Field, record: int, rng: np.random.Generator) -> list[int]:
+        """Draw how many other records of the speaker a repeated condition has, one or more, and which."""
+        peers = self._peers[record] if self._peers and self._is_stored(field) else []
+        n_others = _n_others(peers, record)
+        if n_others == 0:
+            return []
+        n = int(rng.integers(1, min(n_others, field.most or 1) + 1))
+        drawn = rng.choice(n_others, n, replace=False).tolist()
+        return [peers[-1] if peers[i] == record else peers[i] for i in drawn]
+
     def _value(self, field: Field, record: int, rng: np.random.Generator) -> str | Tensor | None:
         if not self._is_stored(field):
             return None
@@ -167,6 +189,10 @@ class TaskExamples:
             if peer is None:
                 return None
             record = peer
+        return self._piece(field, record, rng)
+
+    def _piece(self, field: Field, record: int, rng: np.random.Generator) -> Tensor | None:
+        """Return the piece of a record's recording that a field uses: its start, or anywhere in another's."""
         codes = self._frames(field, record)
         if codes is None or codes.shape[1] == 0:
             return None
@@ -187,6 +213,32 @@ class TaskExamples:
     def _limit(self, field: Field) -> int | None:
         rate = self.builder.rates.of(field.kind)
         return None if field.max_seconds is None else max(1, round(field.max_seconds * rate))
+
+    def _measure_all(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
+        """Return which records have the field, and the most positions it takes with its markers, both `[records]`."""
+        if not field.repeated:
+            present, content = self._measure(field)
+            return present, np.where(present, self._n_rows(field, content) + 2, 0)
+        if field.source == "same_speaker":
+            present, content = self._measure(field)
+            n_others = np.array([_n_others(peers, i) for i, peers in enumerate(self._peers or [])], np.int64)
+            return present, (self._n_rows(field, content) + 2) * np.minimum(n_others, field.most or 1)
+        if field.is_timed:
+            copies = [self._measure_all(copy) for copy in field.copies(_n_stored(field, self.reader))]
+            return np.any([present for present, _ in copies], axis=0), np.sum([n for _, n in copies], axis=0)
+        encode = self.builder.text_tokenizer.encode
+        lists = [_listed(self.reader.value(field.field, i))[-(field.most or 0) :] for i in range(len(self.reader))]
+        positions = [sum(len(encode(text)) + 2 for text in texts) for texts in lists]
+        return np.array([len(texts) > 0 for texts in lists], bool), np.array(positions, np.int64)
+
+    def _n_rows(self, field: Field, content: np.ndarray) -> np.ndarray:
+        """Return the positions of so many frames, or of other content as many."""
+        if field.kind != "audio":
+            return content
+        if field.source in CUT_SOURCES:  # of the target's frames, but with rows of its own at the end
+            return np.full(len(self.reader), self.builder.pattern.n_rows(1))
+        n_rows = np.array([self.builder.pattern.n_rows(n) for n in range(int(content.max(initial=0)) + 1)])
+        return n_rows[content]
 
     def _measure(self, field: Field) -> tuple[np.ndarray, np.ndarray]:
         """Return which records have the field, and its positions without markers, both `[records]`."""
@@ -308,10 +360,28 @@ class MixDataset(Dataset[TokenSequence]):
         return self.parts[example.source].sequence(example.item, rng)
 
 
+def _n_stored(field: Field, reader: RecordReader) -> int:
+    """Return how many recordings a repeated field has in records, at most: `turns`, `turns.2` and so on."""
+    names, n = reader.meta.audio_fields, 1
+    while numbered(field.field, n) in names:
+        n += 1
+    return n
+
+
+def _listed(value: Any) -> list[str]:
+    """Return the texts of a record's field, of which one alone may stand without a list."""
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one not in (None, "")]
+
+
+def _n_others(peers: Sequence[int], record: int) -> int:
+    """Return how many of `peers`, which are in order, are not `record`."""
+    place = bisect_left(peers, record)
+    return len(peers) - (place < len(peers) and peers[place] == record)
+
+
 def _another(peers: Sequence[int], record: int, rng: np.random.Generator) -> int | None:
     """Return one of `peers` other than `record`, each with the same probability; None if there is none."""
-    place = bisect_left(peers, record)  # peers are in order
-    n_others = len(peers) - (place < len(peers) and peers[place] == record)
+    n_others = _n_others(peers, record)
     if n_others == 0:
         return None
     peer = peers[int(rng.integers(n_others))]

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from unitok.data.records import FeatureColumn, RecordMeta, RecordReader, RecordW
 from unitok.errors import DataError, UnitokError, suggest
 from unitok.features import FeatureEncoder
 from unitok.files import write_text
+from unitok.tasks.field import numbered
 from unitok.tokenizers import AudioTokenizer, SemanticTokenizer
 from unitok.tokenizers.runs import Runs, collapse
 
@@ -101,7 +102,8 @@ def prepare(
         tokenizer: The codec.
         out: Folder for `part-*.parquet` and `errors.jsonl`. Shards already there are kept if they come from the same
             rows and settings.
-        audio_fields: Fields that hold audio paths; a row may leave one out.
+        audio_fields: Fields that hold audio paths, or lists of them, for conditions that a card marks `repeated`; a row
+            may leave one out.
         semantic_tokenizer: Makes semantic ids of all audio fields beside the codes; None: there are none.
         features: What to store for encoders beside the codes.
         shard_size: Rows of the manifest in one shard.
@@ -120,6 +122,8 @@ def prepare(
         raise DataError(f"shard size is {shard_size} and batch seconds {batch_seconds}; both must be greater than 0.")
     rows = read_manifest(manifest)
     check_fields(rows, audio_fields, manifest)
+    _check_dots(rows, manifest)
+    rows, audio_fields = _spread(rows, audio_fields)
     _check_features(rows, features, audio_fields, manifest)
     writer = RecordWriter(out, _meta(rows, tokenizer, audio_fields, features, manifest, semantic_tokenizer))
     chunks = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
@@ -278,9 +282,6 @@ def _meta(
     semantic: SemanticTokenizer | None,
 ) -> RecordMeta:
     names = {name: None for row in rows for name in row if name != "id" and name not in audio_fields}
-    clashes = [name for name in names if "." in name]
-    if clashes:
-        raise DataError(f"{manifest}: field names with a dot are taken by unitok: {', '.join(clashes)}. Rename them.")
     for name, size in (
         (tokenizer.name, tokenizer.codebook_size),
         *([(semantic.name, semantic.size)] if semantic else []),
@@ -302,6 +303,33 @@ def _meta(
         if semantic
         else None,
     )
+
+
+def _check_dots(rows: Sequence[Mapping[str, Any]], manifest: str | Path) -> None:
+    clashes = [name for name in {name: None for row in rows for name in row} if "." in name]
+    if clashes:
+        raise DataError(f"{manifest}: field names with a dot are taken by unitok: {', '.join(clashes)}. Rename them.")
+
+
+def _spread(
+    rows: Sequence[dict[str, Any]], audio_fields: Sequence[str]
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Give each recording of a list a field of its own: `turns: [a.wav, b.wav]` becomes `turns` and `turns.2`.
+
+    Returns:
+        The rows, and the audio fields that they then have.
+    """
+    spread = [dict(row) for row in rows]
+    fields: dict[str, None] = {}
+    for name in audio_fields:
+        fields[name] = None
+        for row in spread:
+            value = row.get(name)
+            if isinstance(value, list):
+                numbers = {numbered(name, i): one for i, one in enumerate(cast("list[Any]", value))}
+                row |= {name: None, **numbers}
+                fields |= dict.fromkeys(numbers)
+    return spread, tuple(fields)
 
 
 def _check_features(

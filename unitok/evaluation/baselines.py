@@ -87,7 +87,8 @@ def _copied(task: Task, target: Field) -> str | None:
     """Return the condition that would be copied: of the target's kind, and no prompt."""
     if target.kind == "label":
         return None
-    return next((c.name for c in task.conditions if c.kind == target.kind and c.source is None), None)
+    alike = (c for c in task.conditions if c.kind == target.kind and not c.repeated)
+    return next((c.name for c in alike if c.source is None), None)
 
 
 def _coded(audio: Audio, model: Any) -> Audio:

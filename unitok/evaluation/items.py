@@ -113,6 +113,9 @@ def _key(part: Field, task: Task, row: Mapping[str, Any], used: Mapping[str, str
 
 
 def _value(part: Field, key: str, value: Any, manifest: Path) -> Any:
+    if part.repeated and isinstance(value, list):
+        one = replace(part, repeated=False)
+        return [_value(one, key, each, manifest) for each in value]
     takes_audio = part.kind == "audio" or (part.kind == "features" and part.takes == "audio")
     if takes_audio:
         if not isinstance(value, str | Path):

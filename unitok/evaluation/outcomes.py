@@ -272,6 +272,7 @@ def _pair(metric: Metric, target: Field | None, task: Task, outcome: Outcome, to
     if metric.takes == "voice":
         prompts = [one.name for one in task.conditions if one.source in ("same_speaker", "start")]
         asked = next((outcome.reference[name] for name in prompts if outcome.reference.get(name) is not None), asked)
+        asked = asked[0] if isinstance(asked, list) else asked  # of several recordings of a voice
     return outcome.audio(_there(asked, f"a recording to compare '{target.name}' with")), outcome.audio(made)
 
 

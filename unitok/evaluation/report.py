@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import unitok
 from unitok.audio import Audio
@@ -117,7 +117,12 @@ def _row(one: MeasuredItem, folder: Path) -> dict[str, Any]:
 
 def _plain(values: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Return values as text; files below the report's folder relative to it."""
-    return {name: _shown(value, folder) for name, value in values.items()}
+    return {name: ", ".join(_shown(one, folder) for one in _each(value)) for name, value in values.items()}
+
+
+def _each(value: Any) -> list[Any]:
+    """Return the values of a repeated condition, or the one of another."""
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
 def _shown(value: Any, folder: Path) -> str:
@@ -231,7 +236,8 @@ def _item(one: MeasuredItem, evaluation: Evaluation, folder: Path, budget: _Budg
     chips = "".join(
         f"<span>{escape(name)} {escape(f.metric.shown(value))}</span>" for name, (f, value) in figures.items()
     )
-    rows = [_value("given", name, value, "", folder, budget) for name, value in one.item.conditions.items()]
+    given = [(name, value) for name, whole in one.item.conditions.items() for value in _each(whole)]
+    rows = [_value("given", name, value, "", folder, budget) for name, value in given]
     for target in evaluation.task.targets:
         asked, made = one.item.reference.get(target.name), one.made.get(target.name)
         if asked is not None:

@@ -43,10 +43,11 @@ def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping
         if isinstance(value, str) and kinds[name] == "text" and not value.strip():
             raise GenerationError(f"task '{task.name}': '{name}' is empty. Give a text.")
         limit = task.generate.max_characters
-        if limit is not None and isinstance(value, str) and kinds[name] == "text" and len(value) > limit:
-            raise GenerationError(
-                f"task '{task.name}': '{name}' has {len(value)} characters, it may have {limit}. Split it."
-            )
+        for one in value if isinstance(value, list) else [value]:
+            if limit is not None and isinstance(one, str) and kinds[name] == "text" and len(one) > limit:
+                raise GenerationError(
+                    f"task '{task.name}': '{name}' has {len(one)} characters, it may have {limit}. Split it."
+                )
     for field in task.conditions:
         if not field.optional and conditions.get(field.name) is None:
             raise GenerationError(

@@ -106,7 +106,7 @@ class SequenceBuilder:
     def build(
         self,
         task: Task,
-        values: Mapping[str, str | Tensor | FeatureValue],
+        values: Mapping[str, Any],
         lang: str | None = None,
         targets: bool = True,
         without: Collection[str] = (),
@@ -119,8 +119,9 @@ class SequenceBuilder:
             values: A value for each field, by its name: text for kinds text and label; codes `[K', T]`, integer, for
                 audio, where K' may be less than the vocabulary's K; semantic ids of all frames, `[T]` or `[1, T]`,
                 collapsed here where the semantic tokenizer says so; for features states
-                `[T, E]`, or what the encoder takes: text, or samples `[N]` at its rate. Optional fields may be left
-                out or None. A condition longer than its `max_seconds` is cut to its start.
+                `[T, E]`, or what the encoder takes: text, or samples `[N]` at its rate. Of a repeated condition a list
+                of these, whose segments are called `prompt`, `prompt.2`, …, or each by that name. Optional fields may
+                be left out or None. A condition longer than its `max_seconds` is cut to its start.
             lang: Language of `<lang:…>`; None leaves the token out.
             without: Names of conditions to leave out, whether optional or not, as guidance does.
             targets: False stops after the conditions, a prompt for generation; targets' values are not looked at.
@@ -135,6 +136,8 @@ class SequenceBuilder:
             TokenizerError: If codes do not fit the vocabulary.
             VocabularyMismatchError: If the vocabulary lacks the task or the language.
         """
+        task, values = task.expanded(values)
+        without = {one.name for one in task.conditions if one.name.partition(".")[0] in without}
         _check_names(task, values)
         layout = _Layout(self.markers)
         shaped = task.shaped({name: value for name, value in values.items() if name not in without})

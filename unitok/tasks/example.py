@@ -5,7 +5,7 @@ Text is spelled as bytes; audio is half a second of a toy codec, T = 12 frames o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,8 +54,17 @@ def example_sequence(task: Task, instruction: str | None = None) -> TokenSequenc
     )
     inputs = {field.encoder: _Features() for field in task.conditions if field.kind == "features"}
     builder = SequenceBuilder(vocabulary, tokenizer, FRAME_RATE_HZ, feature_inputs=inputs)
-    values = {field.name: _value(field, task, instruction or "") for field in task.fields}
+    values = {field.name: _values(field, task, instruction or "") for field in task.fields}
     return builder.build(task, values, lang=lang, instruction=instruction)
+
+
+def _values(field: Field, task: Task, instruction: str) -> Any:
+    """Return the value of a field; of a repeated one as many as the example has."""
+    given = task.example.get(field.name)
+    if not isinstance(given, list):
+        return _value(field, task, instruction)
+    several: list[str] = given
+    return [_value(field, replace(task, example={field.name: one}), instruction) for one in several]
 
 
 def _value(field: Field, task: Task, instruction: str) -> Any:

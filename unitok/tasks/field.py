@@ -6,14 +6,14 @@ This module imports no torch, so that `unitok tasks` answers at once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from unitok.cards import CardReader
 
 __all__ = [
     "CUT_SOURCES", "FIELD_KINDS", "NAME_IN_FORM", "SOURCES", "SPELLED_KINDS", "TIMED_KINDS", "Field", "FieldKind",
-    "Source", "names_in", "read_condition", "read_name", "read_target",
+    "Source", "names_in", "numbered", "read_condition", "read_name", "read_target",
 ]  # fmt: skip
 
 FieldKind = Literal["text", "label", "audio", "semantic", "features"]
@@ -32,6 +32,11 @@ TIMED_KINDS = ("audio", "semantic")
 GENERATED_KINDS: tuple[FieldKind, ...] = ("text", "label", "audio", "semantic")
 SPELLED_KINDS = ("text", "label")
 NAME_IN_FORM = r"\{(\w+)\}"
+
+
+def numbered(name: str, i: int) -> str:
+    """Return the name of value `i`, from 0, of a repeated condition: `prompt`, `prompt.2` and so on."""
+    return name if i == 0 else f"{name}.{i + 1}"
 
 
 def names_in(form: str) -> frozenset[str]:
@@ -69,6 +74,10 @@ class Field:
     """Of kind `features`: which of the model's feature inputs it goes through; the name where the card gives none."""
     takes: Literal["text", "audio"] = "text"
     """Of kind `features`: what the encoder takes."""
+    repeated: bool = False
+    """Of a condition: may have several values, which stand one after another."""
+    most: int | None = None
+    """Of a repeated condition: how many values it may have (card key `max`); None means any number."""
     default: str | None = None
     """Of kinds text and label: the value where none is given."""
     form: str = ""
@@ -92,6 +101,13 @@ class Field:
         """True for audio and semantic tokens, which last a time."""
         return self.kind in TIMED_KINDS
 
+    def copies(self, n: int) -> list[Field]:
+        """Return a field for each of `n` values of a repeated condition: names and record fields are numbered."""
+        return [
+            replace(self, name=numbered(self.name, i), field=numbered(self.field, i), repeated=False, most=None)
+            for i in range(n)
+        ]
+
     def shortened(self, values: Any, n: int) -> Any:
         """Return at most `n` steps of `[…, T]`: the first, or the last of what comes before a target."""
         return values[..., -n:] if self.source == "before" else values[..., :n]
@@ -105,6 +121,10 @@ class Field:
             entry["guided"] = True
         if self.aligned:
             entry["aligned"] = True
+        if self.repeated:
+            entry["repeated"] = True
+        if self.most is not None:
+            entry["max"] = self.most
         if self.field != self.name:
             entry["field"] = self.field
         if self.max_seconds is not None:
@@ -139,7 +159,10 @@ def read_condition(part: CardReader) -> Field:
         source=part.take("from", str, choices=SOURCES),
         default=part.take("default", str),
         form=part.take("form", str, ""),
+        repeated=part.take("repeated", bool, False),
+        most=part.take("max", int, minimum=1),
     )
+    _check_repeated(condition, part)
     for key, value in (("default", condition.default), ("form", condition.form)):
         if value and condition.kind not in SPELLED_KINDS:
             kinds = " or ".join(SPELLED_KINDS)
@@ -159,6 +182,22 @@ def read_condition(part: CardReader) -> Field:
     if condition.source == "start" and condition.max_seconds is None:
         part.problem("max_seconds", "missing. 'from: start' needs to know how much of the target's start to take.")
     return condition
+
+
+def _check_repeated(condition: Field, part: CardReader) -> None:
+    """Note what does not go together with several values, and values without number."""
+    if condition.most is not None and not condition.repeated:
+        part.problem("max", "is how many values a repeated condition may have. Add 'repeated: true', or remove it.")
+    if not condition.repeated:
+        return
+    if condition.kind == "features":
+        part.problem("repeated", "is of text, labels, audio and semantic tokens, this field is features. Remove it.")
+    if condition.source in CUT_SOURCES:
+        part.problem("repeated", f"does not go with 'from: {condition.source}', which is one piece of a recording.")
+    if condition.source == "same_speaker" and condition.most is None:
+        part.problem("max", "missing. With 'from: same_speaker' training needs to know how many to take at most.")
+    if condition.form or condition.default is not None:
+        part.problem("repeated", "does not go with 'form' or 'default', which are of one value.")
 
 
 def read_target(part: CardReader) -> Field:

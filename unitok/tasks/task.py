@@ -22,6 +22,7 @@ from unitok.tasks.field import (
     TIMED_KINDS,
     Field,
     names_in,
+    numbered,
     read_condition,
     read_target,
 )
@@ -71,8 +72,8 @@ class Task:
     """Generation settings."""
     metrics: tuple[str, ...] = ()
     """What `unitok evaluate` computes."""
-    example: Mapping[str, str] = field(default_factory=dict)
-    """Conditions of one run, shown by `unitok tasks NAME`."""
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """Conditions of one run, shown by `unitok tasks NAME`: texts, of repeated ones lists of them."""
     version: int = 1
     """Raised when the card changes meaning."""
     source: str = ""
@@ -211,7 +212,7 @@ class Task:
             DataError: If it names something else, or a condition that has no value.
         """
         names = names_in(instruction)
-        spelled = [one.name for one in self.conditions if one.kind in SPELLED_KINDS]
+        spelled = [one.name for one in self.conditions if one.kind in SPELLED_KINDS and not one.repeated]
         for name in sorted(names):
             if name not in spelled:
                 raise DataError(
@@ -239,6 +240,54 @@ class Task:
             if not isinstance(given[name], str):
                 raise DataError(f"task '{self.name}', '{name}': got {type(given[name]).__name__}, it takes text.")
         return re.sub(NAME_IN_FORM, lambda found: given[found[1]], field.form)
+
+    def gathered(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values with those of a repeated condition as one list, however they were given.
+
+        `prompt` as one value or a list, or `prompt`, `prompt.2`, … as `TokenSequence.split` names them. None and an
+        empty list mean that there is none.
+
+        Raises:
+            DataError: If there are more than the card allows, or a number is left out.
+        """
+        found = dict(values)
+        for one in self.conditions:
+            if not one.repeated:
+                continue
+            whole = found.pop(one.name, None)
+            several = list(whole) if _is_several(whole) else [whole]
+            while (name := numbered(one.name, len(several))) in found:
+                several.append(found.pop(name))
+            if any(name.startswith(f"{one.name}.") for name in found):
+                raise DataError(f"task '{self.name}': '{one.name}' is numbered from 2, got {', '.join(values)}.")
+            several = [value for value in several if value is not None]
+            if one.most is not None and len(several) > one.most:
+                raise DataError(
+                    f"task '{self.name}': '{one.name}' has {len(several)} values, it may have {one.most}. "
+                    "Leave some out."
+                )
+            if several:
+                found[one.name] = several
+        return found
+
+    def expanded(self, values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+        """Return this task with each repeated condition as often as it has values, and the values by these names.
+
+        `prompt: [a, b]` becomes the conditions `prompt` and `prompt.2`. What has no value stays as it is.
+
+        Raises:
+            DataError: See `gathered`.
+        """
+        found, conditions = self.gathered(values), list[Field]()
+        for one in self.conditions:
+            several = found.pop(one.name, None) if one.repeated else None
+            if several is None:
+                conditions.append(one)
+                continue
+            copies = one.copies(len(several))
+            conditions += copies
+            found |= {copy.name: value for copy, value in zip(copies, several, strict=True)}
+        return dataclasses.replace(self, conditions=tuple(conditions)), found
 
     def layout(self) -> str:
         """Draw the sequence of this task, optional parts in brackets, targets behind the arrow.
@@ -308,7 +357,7 @@ def _check_fields(task: Task, reader: CardReader) -> None:
                 f"generate.guidance.{name}",
                 f"is no guided condition.{suggest(str(name), guided)} Guided: {', '.join(guided) or 'none'}.",
             )
-    spelled = [one.name for one in task.conditions if one.kind in SPELLED_KINDS]
+    spelled = [one.name for one in task.conditions if one.kind in SPELLED_KINDS and not one.repeated]
     for one in task.conditions:
         for name in sorted(one.names_within - set(spelled)):
             reader.problem(
@@ -323,7 +372,7 @@ def _check_fields(task: Task, reader: CardReader) -> None:
                 f"'{one.name}' is taken {place} a target, but no target of kind {one.kind} reads "
                 f"the record field '{one.field}'. Give it the 'field' of a target.",
             )
-    timed = [one.name for one in task.conditions if one.kind in TIMED_KINDS]
+    timed = [one.name for one in task.conditions if one.kind in TIMED_KINDS and not one.repeated]
     for one in task.targets:
         if one.is_timed and one.same_length_as and one.same_length_as not in timed:
             reader.problem(
@@ -343,19 +392,25 @@ def _check_fields(task: Task, reader: CardReader) -> None:
 def check_example(example: Mapping[str, Any], conditions: Sequence[Field], reader: CardReader) -> None:
     """Note what the example of a card has too much or too little."""
     allowed = [one.name for one in conditions] + ["lang"]
+    several = [one.name for one in conditions if one.repeated]
     for key, value in example.items():
         if key not in allowed:
             reader.problem(
                 f"example.{key}",
                 f"is no condition of this task.{suggest(str(key), allowed)} Allowed: {', '.join(allowed)}.",
             )
-        elif not isinstance(value, str):
+        elif not all(isinstance(one, str) for one in (value if key in several and _is_several(value) else [value])):
             reader.problem(f"example.{key}", "is not text. Put it in quotes.")
     missing = [one.name for one in conditions if not one.optional and one.name not in example]
     if example and missing:
         reader.problem("example", f"leaves out {', '.join(missing)}, which the task needs.")
 
 
+def _is_several(value: Any) -> bool:
+    """Is this a list of values? A list of whole numbers is one value, semantic ids; a tuple is one recording."""
+    return isinstance(value, list) and not (value and all(type(one) is int for one in value))
+
+
 def _drawn(part: Field) -> str:
-    text = f"<{part.kind}> … </{part.kind}>"
+    text = f"<{part.kind}> … </{part.kind}>" + (f" × up to {part.most or 'n'}" if part.repeated else "")
     return f"[{text}]" if part.optional else text
