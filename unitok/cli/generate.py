@@ -255,7 +255,9 @@ def describe(generation: Generation, files: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     texts = {name: value for name, value in generation.values.items() if isinstance(value, str)}
     for name, file in files.items():
-        row.setdefault("audio" if isinstance(generation.values[name], Audio) else "semantic", file)
+        # A stream has passed its audio on.
+        is_audio = isinstance(generation.values.get(name), Audio | None)
+        row.setdefault("audio" if is_audio else "semantic", file)
     if texts:
         row["text"] = list(texts.values())[-1]
     row["seconds"] = _seconds(generation)
