@@ -31,6 +31,11 @@ SETTINGS = [
     dict(pattern="delay", slot_embeddings="concat", condition_weight=1.0),
 ]
 every_pattern = pytest.mark.parametrize("changes", SETTINGS, ids=lambda c: "-".join(map(str, c.values())))
+some_slow = pytest.mark.parametrize(
+    "changes",
+    [pytest.param(one, marks=[pytest.mark.slow] if len(one) > 1 else []) for one in SETTINGS],
+    ids=lambda c: "-".join(map(str, c.values())),
+)
 
 
 def drawn(name: str, word: str, n_codebooks: int) -> list[list[int]]:
@@ -222,7 +227,7 @@ def test_cached_steps_equal_teacher_forcing(changes, prefix_lm):
     assert -float(sums.sum()) == pytest.approx(total, rel=1e-4)
 
 
-@every_pattern
+@some_slow
 def test_it_learns_by_heart_and_says_it_again(changes):
     torch.manual_seed(0)
     _, builder = pattern_lm(**changes)

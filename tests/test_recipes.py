@@ -27,7 +27,16 @@ RECIPES = sorted(
     if name.startswith("recipes/") and not name.startswith("recipes/tiny/")
 )
 TINY = "out/recipes/tiny"
-SLOW = {"audiogen", "audiolm/coarse", "audiolm/fine", "lauragpt", "musiclm/coarse", "musiclm/fine", "musiclm/semantic"}
+SLOW = {
+    "audiogen",
+    "audiolm/semantic",
+    "audiolm/coarse",
+    "audiolm/fine",
+    "lauragpt",
+    "musiclm/coarse",
+    "musiclm/fine",
+    "musiclm/semantic",
+}
 SLOW |= {"speechx", "vall_e_x", "csm", "moshi", "uniaudio", "viola"}
 """Tiny trainings that nearly repeat another one, or take longer: CI runs them too."""
 MILLION = 10**6

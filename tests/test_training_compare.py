@@ -76,6 +76,7 @@ def test_no_items_are_refused_before_anything_is_trained(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_the_codec_whatever_the_pattern(tmp_path):
     """One epoch over the same records has the same frames, though flatten takes four positions for each."""
     flags = ["--data.init_args.batching.batch_tokens=4000", "--trainer.max_steps=-1", "--trainer.max_epochs=1"]
