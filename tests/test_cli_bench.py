@@ -103,12 +103,12 @@ def test_what_is_kept_is_what_the_backward_pass_needs():
 
 
 def test_codecs_and_records_are_measured(tmp_path, monkeypatch):
-    from unitok.benchmark import pipeline
+    from unitok.benchmark import reading
 
     [codec] = rows(tmp_path, "codec", "--tokenizer", "toy_audio", "--seconds", "1")
     assert (codec["codec"], codec["frames_per_s"], codec["codebooks"]) == ("toy_audio", 25.0, 4)
     assert codec["encode"] > 0 < codec["decode"]
-    monkeypatch.setattr(pipeline, "RECORDS", 40)
+    monkeypatch.setattr(reading, "RECORDS", 40)
     [alone] = rows(tmp_path, "data", "--tasks", "tts,asr", "--batch-tokens", "2000")
     assert alone["sequences_per_s"] > 0
     assert 0 <= alone["padding_percent"] < 30

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
+from command_line import run
 from toy_checkpoint import tone, toy_model, toy_parts
 
 from unitok.audio import Audio
 from unitok.checkpoint import save_checkpoint
-from unitok.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +22,6 @@ def folder(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def wav(tmp_path_factory) -> str:
     return str(Audio.of(tone()).write(tmp_path_factory.mktemp("audio") / "x.wav"))
-
-
-def run(capsys, *argv) -> tuple[int, str, str]:
-    try:
-        status = main([str(word) for word in argv])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 def test_help_of_a_task_shows_its_options(capsys, folder):

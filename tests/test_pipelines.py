@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from command_line import run
 from semantic_corpus import train, write_corpus
 from tiny_models import tiny_config
 from toy_checkpoint import tone, toy_model
@@ -13,7 +14,6 @@ import unitok
 from unitok.api import Model
 from unitok.audio import Audio
 from unitok.checkpoint import Checkpoint
-from unitok.cli.main import main
 from unitok.errors import CardError, DataError, GenerationError
 from unitok.model.lm import UnitokLM
 from unitok.tasks import Pipeline, Task, find_pipeline, list_pipelines, list_tasks
@@ -38,15 +38,6 @@ GOOD = {
 def changed(**stages):
     """Return the card with some keys of its stages changed."""
     return {**GOOD, "stages": [{**stage, **stages.get(stage["name"], {})} for stage in GOOD["stages"]]}
-
-
-def run(capsys, *argv) -> tuple[int, str, str]:
-    try:
-        status = main([str(word) for word in argv])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

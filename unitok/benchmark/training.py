@@ -19,7 +19,7 @@ from unitok.benchmark.report import Report
 from unitok.data.mixing import BatchConfig, BatchPlan, Source
 from unitok.sequence import SequenceBatch, TokenSequence, collate
 
-__all__ = ["BATCHINGS", "TrainingSetting", "lognormal_frames", "measure_training"]
+__all__ = ["BATCHINGS", "FRAMES_PER_CHARACTER", "TrainingSetting", "lognormal_frames", "measure_training"]
 
 BATCHINGS = ("as_they_come", "sorted")
 """as_they_come: so many sequences in a batch, padded to the longest. sorted: as training does, `unitok.data.mixing`."""

@@ -183,7 +183,7 @@ def _add_codec(parser: argparse.ArgumentParser) -> None:
 
 def _codec(args: argparse.Namespace) -> Report:
     from unitok.audio import Audio
-    from unitok.benchmark.pipeline import measure_codecs
+    from unitok.benchmark.coding import measure_codecs
 
     if args.seconds <= 0:
         raise UnitokError(f"--seconds is {args.seconds:g}; it must be above 0.")
@@ -201,7 +201,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(args: argparse.Namespace) -> Report:
-    from unitok.benchmark.pipeline import measure_reading
+    from unitok.benchmark.reading import measure_reading
 
     workers = [0] if args.workers is None else args.workers
     if min(workers) < 0:

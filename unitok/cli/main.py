@@ -66,7 +66,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command("compare", "train several settings alike and compare them", raw=True),
     "validate": Command("fit", "measure the validation loss of a checkpoint", raw=True),
     "test": Command("fit", "measure the test loss of a checkpoint", raw=True),
-    "bench": Command("bench", "measure how fast models generate on this machine, beside others"),
+    "bench": Command("bench", "measure how fast this machine generates, trains, codes and reads, beside others"),
     "doctor": Command("doctor", "check this installation and say how to mend it"),
 }
 

@@ -133,6 +133,11 @@ class Continuation:
         """Settings for the target being generated."""
         return self.request.sampling_of(self.grammar.plans[self.grammar.index].kind)
 
+    @property
+    def guidance_scales(self) -> list[float]:
+        """One for each shadow, the emptiest first."""
+        return [step.scale for step in self.request.guidance]
+
     def filters(self, codebook: int | None) -> Filters:
         """Return the settings by which one slot is drawn; None is slot 0."""
         plan = self.grammar.plans[self.grammar.index]

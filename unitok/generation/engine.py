@@ -340,7 +340,7 @@ class Engine:
         codebooks = range(1, self.lm.n_coarse)
         filters = torch.tensor([[row.filters(k) for row in rows] for k in codebooks])
         uniform = torch.stack([torch.rand(len(codebooks), generator=row.generator) for row in rows], dim=1)
-        scales = [[step.scale for step in row.request.guidance] for row in rows]
+        scales = [row.guidance_scales for row in rows]
         tokens, gained = self._frame.run(hidden, first, scales, filters, uniform.contiguous())
         for of_codebook in gained.tolist():
             _add_gained(rows, of_codebook)
@@ -426,5 +426,5 @@ def _owners(rows: list[Continuation]) -> list[int]:
 
 def _guided(rows: list[Continuation], logits: Tensor) -> Tensor:
     """Return the logits `[n, …, V]` that ids of rows are drawn from, of their own and their shadows'."""
-    scales = [[step.scale for step in row.request.guidance] for row in rows]
+    scales = [row.guidance_scales for row in rows]
     return guide(logits[: len(rows)], logits[len(rows) :], scales)

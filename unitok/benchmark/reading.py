@@ -1,67 +1,25 @@
-"""`unitok bench codec` and `data`: how fast audio becomes codes and audio again, and records become batches."""
+"""`unitok bench data`: how fast records become batches to train on."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import unitok
-from unitok.audio import Audio
 from unitok.benchmark.machine import interleaved, settings
+from unitok.benchmark.models import FRAME_RATE_HZ
 from unitok.benchmark.report import Report
-from unitok.benchmark.training import lognormal_frames
+from unitok.benchmark.training import FRAMES_PER_CHARACTER, lognormal_frames
 
-__all__ = ["measure_codecs", "measure_reading"]
+__all__ = ["measure_reading"]
 
-NOISE_LEVEL = 0.1
 RECORDS, SHARD_SIZE = 4096, 512
-FRAME_RATE_HZ, CODEBOOKS, CODES = 50.0, 8, 1024
-
-
-def measure_codecs(names: Sequence[str], *, audio: Audio | None, seconds: float, repeats: int) -> Report:
-    """Encode and decode one recording by several codecs.
-
-    Args:
-        names: Cards or folders of tokenizers.
-        audio: The recording; None: noise.
-        seconds: Of the noise.
-        repeats: Of each, in turn.
-    """
-    from unitok.tokenizers import load_audio_tokenizer
-
-    runs: dict[str, Callable[[], Any]] = {}
-    codecs = {name: load_audio_tokenizer(name) for name in names}
-    with torch.inference_mode():
-        for name, codec in codecs.items():
-            rate = codec.sample_rate_hz
-            wav = (_noise(seconds, rate) if audio is None else audio.mono().resample(rate)).samples[None]
-            codes = codec.encode(wav, rate).codes
-            runs[f"{name} encode"] = lambda codec=codec, wav=wav, rate=rate: codec.encode(wav, rate)
-            runs[f"{name} decode"] = lambda codec=codec, codes=codes: codec.decode(codes)
-        timings = interleaved(runs, repeats)
-    duration_s = seconds if audio is None else audio.duration_s
-    rows = [
-        {
-            "codec": name,
-            "frames_per_s": codec.frame_rate_hz,
-            "codebooks": codec.n_codebooks,
-            "encode": round(duration_s / timings[f"{name} encode"].seconds, 1),
-            "decode": round(duration_s / timings[f"{name} decode"].seconds, 1),
-            "clean": timings[f"{name} decode"].clean,
-        }
-        for name, codec in codecs.items()
-    ]
-    heads = {
-        "codec": "CODEC", "frames_per_s": "FRAMES/S", "codebooks": "CODEBOOKS", "encode": "ENCODE x REAL TIME",
-        "decode": "DECODE x REAL TIME", "clean": "CLEAN",
-    }  # fmt: skip
-    about = {**settings(), "seconds": round(duration_s, 2)}
-    note = f"{duration_s:.1f} s of {'noise' if audio is None else 'the recording'}, {about['threads']} threads."
-    return Report(heads, rows, about, note, shown="decode")
+CODEBOOKS, CODES = 8, 1024
 
 
 def measure_reading(
@@ -81,10 +39,7 @@ def measure_reading(
         loaders = {f"{n} workers": _loader(where, tasks, n, batch_tokens) for n in workers}
         counts = {name: _count(loader) for name, loader in loaders.items()}
 
-        def reading(loader: Any) -> Callable[[], Any]:
-            return lambda: sum(1 for _ in loader)
-
-        timings = interleaved({name: reading(loader) for name, loader in loaders.items()}, repeats)
+        timings = interleaved({name: partial(_count, loader) for name, loader in loaders.items()}, repeats)
     rows = []
     for name, (n_batches, n_sequences, n_valid, n_places) in counts.items():
         seconds = timings[name].seconds
@@ -105,11 +60,6 @@ def measure_reading(
     about = {**settings(), "tasks": list(tasks), "batch_tokens": batch_tokens}
     note = f"an epoch of {', '.join(tasks)}, batches of {batch_tokens} positions, {about['threads']} threads."
     return Report(heads, rows, about, note, shown="positions_per_s")
-
-
-def _noise(seconds: float, rate: int) -> Audio:
-    generator = torch.Generator().manual_seed(0)
-    return Audio(NOISE_LEVEL * torch.randn(1, round(seconds * rate), generator=generator), rate)
 
 
 def _loader(where: Path, tasks: Sequence[str], n_workers: int, batch_tokens: int) -> Any:
@@ -151,7 +101,7 @@ def _random_records(folder: Path) -> Path:
         rows = [
             {
                 "id": str(i),
-                "text": "x" * (T // 3),
+                "text": "x" * (T // FRAMES_PER_CHARACTER),
                 "speaker": str(i % 8),
                 "lang": "en",
                 "audio": torch.randint(CODES, (CODEBOOKS, T), generator=generator),
