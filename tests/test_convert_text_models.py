@@ -1,6 +1,8 @@
 """Text models of transformers as unitok checkpoints: tiny random ones, in the files that transformers writes."""
 
 import json
+import sys
+import types
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from toy_checkpoint import toy_parts
 from unitok.checkpoint import load_checkpoint, save_checkpoint
 from unitok.cli.main import main
 from unitok.convert.text_models import export_text_model, init_from_text_model
-from unitok.errors import CheckpointError, MissingWeightsError
+from unitok.errors import CheckpointError, MissingDependencyError, MissingWeightsError
 from unitok.sequence import collate
 from unitok.tasks import SequenceBuilder, Task
 from unitok.testing import ToyAudioTokenizer
@@ -102,6 +104,14 @@ def test_text_becomes_the_ids_that_it_has_in_transformers(tmp_path):
     assert ours.size == len(theirs) < VOCAB
     assert 1 not in ours.encode("</s>"), "what looks like a special token is spelled"
     assert ours.decode([*ours.encode("fox"), 1]) == "fox"
+
+
+def test_a_folder_of_cards_is_not_taken_for_the_package(monkeypatch, tmp_path):
+    """Where the package is not installed, a checkout's folder `tokenizers/` is imported under its name."""
+    write_text_model(tmp_path / "theirs")
+    monkeypatch.setitem(sys.modules, "tokenizers", types.ModuleType("tokenizers"))
+    with pytest.raises(MissingDependencyError, match=r"need the package 'tokenizers'. Run pip install 'unitok\[hf\]'"):
+        begun(tmp_path / "theirs")
 
 
 def test_many_files_are_read_as_one(tmp_path):

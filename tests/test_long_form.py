@@ -5,14 +5,15 @@ import json
 import pytest
 import soundfile
 import torch
-from toy_checkpoint import lasting, tone, toy_parts
+from toy_checkpoint import lasting, tone, toy_model, toy_parts
 
 from unitok.api import Model
 from unitok.audio import Audio
 from unitok.checkpoint import Checkpoint, save_checkpoint
 from unitok.cli.main import main
-from unitok.errors import AudioFormatError, GenerationError
+from unitok.errors import AudioFormatError, CardError, GenerationError
 from unitok.long_form import LongFormSettings, later, split_text, windows
+from unitok.tasks import Task
 
 TEXT = "the first one, for a start. is it the second? yes!"
 
@@ -132,6 +133,18 @@ def test_text_of_a_recording_is_that_of_its_windows(model, tmp_path):
     assert text == " ".join(alone)
     assert [part.text for part in long.parts] == alone
     assert long.duration_s == pytest.approx(5.0)
+
+
+def test_windows_are_as_long_as_the_card_says_unless_told_otherwise(tmp_path):
+    model = toy_model()
+    model.tasks["asr"] = model.tasks["asr"].with_defaults(window_seconds=2.0)
+    file = str(Audio.of(tone(5.0)).write(tmp_path / "x.wav"))
+    for settings, longest in ((None, 2.0), (LongFormSettings(window_seconds=1.0), 1.0)):
+        long = model.long_form("asr", audio=file, settings=settings, max_text_tokens=3)
+        assert "".join(long)
+        assert longest / 2 < max(part.seconds for part in long.parts) <= longest
+    with pytest.raises(CardError, match=r"window_seconds: is 0.1, allowed: a number from 0.5 to 300"):
+        Task.from_card({**Task.load("asr").to_card(), "generate": {"window_seconds": 0.1}})
 
 
 def test_time_stamps_of_a_window_are_those_of_the_recording():

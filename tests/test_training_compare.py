@@ -13,6 +13,7 @@ from unitok.cli.main import main
 from unitok.errors import DataError
 from unitok.evaluation.outcomes import Outcome, measure
 from unitok.tasks import Task
+from unitok.training.compare import Comparison
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "toy" / "lm.yaml"
 
@@ -90,6 +91,13 @@ def test_a_missing_flag_is_told_on_one_line(capsys):
     error = capsys.readouterr().err
     assert error.startswith("unitok: the following arguments are required: --configs. Run 'unitok compare --help'")
     assert error.count("\n") == 1
+
+
+def test_a_frame_has_a_loss_only_where_all_its_codebooks_have_one():
+    losses = {"text": 1.0, "audio.0": 2.0, "audio.1": 3.0}
+    assert Comparison("two", (), n_codebooks=2, losses=losses).frame_loss == 5.0
+    assert Comparison("three", (), n_codebooks=3, losses=losses).frame_loss is None
+    assert Comparison("none", (), n_codebooks=2).frame_loss is None
 
 
 def test_two_settings_of_one_name_are_refused(tmp_path, capsys):

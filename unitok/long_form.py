@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LongForm", "LongFormSettings", "Part", "Sentence", "later", "split_text", "windows"]
 
+WINDOW_S = 10.0
+"""Longest audio of one request, in s, where neither the caller nor the card says another."""
 EDGE_S = 0.005
 """Each sentence fades in and out so long, so that it does not click beside silence."""
 SHORTEST_PROMPT_S = 1.0
@@ -51,8 +53,8 @@ class LongFormSettings:
     """Longest text of one request: longer sentences are cut at clauses, else between words."""
     pause_seconds: float = 0.25
     """Silence after a sentence, in s; half of it after a clause."""
-    window_seconds: float = 10.0
-    """Longest audio of one request, in s."""
+    window_seconds: float | None = None
+    """Longest audio of one request, in s; None: what the task's card says, else `WINDOW_S`."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -64,7 +66,7 @@ class LongFormSettings:
             raise GenerationError(f"characters is {self.characters}; it must be 1 or more.")
         if not 0 <= self.pause_seconds <= 60:
             raise GenerationError(f"pause_seconds is {self.pause_seconds}; it must be from 0 to 60.")
-        if not 0.5 <= self.window_seconds <= 300:
+        if self.window_seconds is not None and not 0.5 <= self.window_seconds <= 300:
             raise GenerationError(f"window_seconds is {self.window_seconds}; it must be from 0.5 to 300.")
 
 
@@ -183,7 +185,8 @@ class LongForm(Iterator[Any]):
 
     def _transcribe(self, value: Any) -> Generator[str, None, None]:
         start_s = 0.0
-        for window in windows(value, self._settings.window_seconds):
+        seconds = self._settings.window_seconds or self._task.generate.window_seconds or WINDOW_S
+        for window in windows(value, seconds):
             request = self._model.request(self._task.name, **{**self._request, self._source: window})
             [made] = self._model.run([request], best_of=self._best_of)
             text = later(str(made.values[_target(self._task)]), start_s)

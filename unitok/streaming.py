@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from os.path import commonprefix
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,15 +27,13 @@ from unitok.audio import Audio
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest, GenerationResult, Piece
 from unitok.generation.refinement import RefineWindow
+from unitok.generation.results import Generation, Value
 from unitok.sequence import TokenSequence
 from unitok.tasks import Task
 from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
 from unitok.tokenizers.chunking import FadedStream, PieceStream, Reach
 from unitok.tokenizers.codec import FADE_S, FADED_LOOK_AHEAD_S, FADED_PAST_S, CodecTokenizer
 from unitok.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from unitok.generation.results import Generation
 
 __all__ = [
     "AudioPieces",
@@ -49,9 +47,6 @@ __all__ = [
     "open_decoder",
     "open_stream",
 ]
-
-Value: TypeAlias = "Audio | str | Tensor"
-
 
 REFINE_PAST_S = 4.0
 """What the refiner of a stream sees of the past, in s."""

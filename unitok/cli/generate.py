@@ -138,7 +138,9 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     )
     long.add_argument("--characters", type=int, metavar="N", help="longest text spoken at once (default: 200)")
     long.add_argument("--pause-seconds", type=float, metavar="S", help="silence between sentences (default: 0.25)")
-    long.add_argument("--window-seconds", type=float, metavar="S", help="longest audio heard at once (default: 10)")
+    long.add_argument(
+        "--window-seconds", type=float, metavar="S", help="longest audio heard at once (default: the card's, else 10)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

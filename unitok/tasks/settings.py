@@ -101,6 +101,8 @@ class GenerateDefaults(Sampling):
     """Longest text accepted, in characters."""
     max_text_tokens: int | None = None
     """Longest text generated, in text tokens."""
+    window_seconds: float | None = None
+    """Longest audio of one request when a long recording is heard in windows, in s (`unitok.long_form`)."""
     guidance: float | Mapping[str, float] = 1.0
     """Classifier-free guidance by the `guided` conditions (`generation.guidance`): how far to move from the logits
     without them to those with them, and beyond above 1; 1 is off. One number for all, or one for each by name."""
@@ -161,6 +163,9 @@ _RANGES = {
     "beams": _at_least(1, "1 (no beam search) or more"),
     "length_penalty": _Range(lambda value: _is((int, float), value) and math.isfinite(value), "a number"),
     "best_of": _at_least(1, "1 or more"),
+    "window_seconds": _Range(
+        lambda value: value is None or (_is((int, float), value) and 0.5 <= value <= 300), "a number from 0.5 to 300"
+    ),
     "guidance": _Range(
         _is_guidance,
         "a number, 0 or more: 1 is off, 1.5 to 3 are usual; or one for each guided condition, {text: 1.75, voice: 1.3}",

@@ -31,7 +31,8 @@ class HuggingFaceTokenizer:
             MissingDependencyError: If the package `tokenizers` is not installed.
         """
         try:
-            import tokenizers
+            # By a name of its own: in a checkout without the package the folder of cards is found as `tokenizers`.
+            from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingDependencyError(
                 "tokenizers of transformers' models need the package 'tokenizers'. Run pip install 'unitok[hf]'."
@@ -40,7 +41,7 @@ class HuggingFaceTokenizer:
         self.name = self.settings.name
         self.model = model
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(model)
+            self._tokenizer = Tokenizer.from_str(model)
         except Exception as error:  # the package raises nothing narrower
             raise TokenizerError(f"tokenizer '{self.name}': its {TOKENIZER_FILE} is damaged: {error}.") from error
         self._tokenizer.encode_special_tokens = True

@@ -53,6 +53,8 @@ class Comparison:
     """With which `unitok fit` ran."""
     n_parameters: int = 0
     """Weights of the model."""
+    n_codebooks: int = 0
+    """Codebooks of a frame."""
     steps: int = 0
     """Optimizer steps."""
     frames: int = 0
@@ -72,9 +74,12 @@ class Comparison:
 
     @property
     def frame_loss(self) -> float | None:
-        """Sum of the losses of a frame's codebooks: comparable over patterns, which all predict each code once."""
+        """Sum of the losses of a frame's codebooks: comparable over patterns, which all predict each code once.
+
+        None where validation had too few batches for a refiner, which draws one codebook for each, to come to all.
+        """
         parts = [loss for name, loss in self.losses.items() if name.startswith("audio.")]
-        return sum(parts) if parts else None
+        return sum(parts) if len(parts) >= max(1, self.n_codebooks) else None
 
 
 class FrameMeter(L.Callback):
@@ -201,6 +206,7 @@ def _run(name: str, arguments: Sequence[str], folder: Path, n_items: int, seed: 
         name,
         tuple(arguments),
         n_parameters=sum(parameter.numel() for parameter in module.lm.parameters()),
+        n_codebooks=module.vocabulary.n_codebooks,
         steps=cli.trainer.global_step,
         frames=meter.frames,
         training_s=meter.training_s,
