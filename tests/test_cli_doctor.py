@@ -86,6 +86,7 @@ def test_torchaudio_that_does_not_load_is_explained_then_mended(broken_torchaudi
     assert run_doctor(broken_torchaudio).returncode == 0
 
 
+@pytest.mark.slow
 def test_repair_that_does_not_help_is_taken_back(broken_torchaudio):
     (broken_torchaudio / "torchaudio" / "functional" / "__init__.py").write_text("raise OSError('damaged')\n")
     failed = run_doctor(broken_torchaudio, "--fix")

@@ -34,6 +34,7 @@ def outcomes(folder):
     return {one["name"]: one for one in json.loads((folder / "out" / "compare.json").read_text())}
 
 
+@pytest.mark.slow
 def test_settings_are_trained_and_measured_alike_and_a_rerun_goes_on(tmp_path, capsys):
     bad = tmp_path / "bad.yaml"
     bad.write_text("model: {init_args: {lm: {ar_codebooks: 9}}}\n")
