@@ -15,6 +15,8 @@ from unitok.api import Model
 from unitok.audio import Audio
 from unitok.checkpoint import Checkpoint
 from unitok.errors import CardError, DataError, GenerationError
+from unitok.evaluation import evaluate
+from unitok.evaluation.metric import NotMeasurableError
 from unitok.model.lm import UnitokLM
 from unitok.tasks import Pipeline, Task, find_pipeline, list_pipelines, list_tasks
 from unitok.testing import ToyAudioTokenizer, ToyTextTokenizer
@@ -92,6 +94,10 @@ def test_a_card_that_chains_tasks_is_no_task():
         (changed(say={"name": "hear"}), "stages: two stages are called 'hear'. Rename one of them."),
         ({**GOOD, "targets": {"a b": "say.speech"}}, "targets.a b: is no name: letters, digits and '_' are allowed."),
         (changed(say={"tsak": "tts"}), "stages[1].tsak: unknown key. Did you mean 'task'?"),
+        ({**GOOD, "fields": {"speach": "target_audio"}},
+         "fields: there is no target 'speach'. Did you mean 'speech'? Targets: speech."),
+        ({**GOOD, "fields": {"speech": 3}}, "fields.speech: is 3, allowed: the name of a record field."),
+        ({**GOOD, "metrics": [3]}, "metrics: has 3, allowed: names of metrics."),
         ({**GOOD, "example": {"adio": "a.wav"}}, "example.adio: is no condition of this task. Did you mean 'audio'?"),
     ],
 )  # fmt: skip
@@ -287,6 +293,85 @@ def test_a_manifest_may_hold_pipelines(model, folder, tmp_path, capsys):
     assert [row.get("audio") for row in results] == ["a.wav", "b.wav", None, "d.wav"]
     assert "missing.wav' does not exist" in results[2]["error"]
     assert results[3]["stages"]["hear"]["text"] == "ja"
+
+
+def test_a_setting_of_one_stage_can_be_said_on_the_command_line(model, folder, tmp_path, capsys):
+    wav = Audio.of(tone()).write(tmp_path / "in.wav")
+    argv = ("generate", "--model", folder, "--device", "cpu", "--task", "s2st_cascade", "--audio", wav, "--quiet")
+    argv += ("--max-seconds", "0.4", "--max-text-tokens", "8", "--out", tmp_path / "out.wav")
+    stages = ("--per-stage", "hear.answers=ja,nein", "--per-stage", "speak.max_seconds=0.2")
+    status, out, _ = run(capsys, *argv, *stages, "--per-stage", "translate.greedy=true")
+    per_stage = {"hear": {"answers": ["ja", "nein"]}, "speak": {"max_seconds": 0.2}, "translate": {"greedy": True}}
+    expected = model.generate("s2st_cascade", audio=wav, per_stage=per_stage, max_seconds=0.4, max_text_tokens=8)
+    assert status == 0
+    assert out == f"transcript\t{expected['transcript']}\ntranslation\t{expected['translation']}\n"
+    assert Audio.read(tmp_path / "out.wav").n_samples == expected["speech"].n_samples
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("speak=0.7", "--per-stage: is 'speak=0.7', allowed: STAGE.SETTING=X"),
+        ("speak.temprature=0.7", "Did you mean 'temperature'?"),
+        ("speak.lang=de", "allowed: STAGE.SETTING=X"),
+        ("speak.temperature=warm", "--per-stage speak.temperature=warm: argument --temperature: invalid float value"),
+        ("speak.greedy=no", "--per-stage speak.greedy=no: allowed is speak.greedy=true."),
+        ("sing.top_k=3", "per_stage: there is no stage 'sing'"),
+    ],
+)
+def test_a_wrong_setting_of_a_stage_is_one_line(given, message, folder, tmp_path, capsys):
+    wav = Audio.of(tone()).write(tmp_path / "in.wav")
+    argv = ("generate", "--model", folder, "--device", "cpu", "--task", "s2st_cascade", "--audio", wav)
+    status, _, err = run(capsys, *argv, "--out", tmp_path / "out.wav", "--per-stage", given)
+    assert status == 2
+    assert message in err
+    assert not (tmp_path / "out.wav").exists()
+
+
+def translation_rows(folder):
+    Audio.of(tone()).write(folder / "in.wav")
+    Audio.of(tone()).write(folder / "right.wav")
+    texts = {"lang": "en", "text": "abc", "target_lang": "de", "target_text": "cba"}
+    rows = [{"id": id, "audio": "in.wav", "target_audio": "right.wav", **texts} for id in "ab"]
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "in.jsonl"
+
+
+def test_a_pipeline_is_evaluated_against_the_record_fields_of_its_card(model, folder, tmp_path, capsys):
+    manifest = translation_rows(tmp_path)
+    argv = ("evaluate", "--model", folder, "--device", "cpu", "--task", "s2st_cascade", "--manifest", manifest)
+    argv += ("--max-seconds", "0.4", "--max-text-tokens", "8", "--metrics", "bleu,wer:transcript,duration_ratio")
+    argv += ("--per-stage", "hear.answers=abc", "--per-stage", "translate.answers=cba", "--baseline", "reference")
+    status, out, _ = run(capsys, *argv, "--out", tmp_path / "report", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["metrics"]["wer:transcript"]["value"] == 0
+    assert found["metrics"]["bleu"]["items"] == 2
+    assert found["metrics"]["duration_ratio"]["baselines"]["reference"]["value"] == 1
+    rows = [json.loads(line) for line in (tmp_path / "report" / "generated.jsonl").read_text().splitlines()]
+    settings = {"max_seconds": 0.4, "max_text_tokens": 8}
+    per_stage = {"hear": {"answers": ["abc"]}, "translate": {"answers": ["cba"]}}
+    made = model.generate(
+        "s2st_cascade", audio=tmp_path / "in.wav", lang="de", source_lang="en", per_stage=per_stage, **settings
+    )
+    assert rows[0]["targets"]["translation"] == made["translation"] == "cba"
+    assert Audio.read(tmp_path / "report" / rows[0]["targets"]["speech"]).n_samples == made["speech"].n_samples
+
+    again = ("evaluate", "--task", "s2st_cascade", "--manifest", manifest, "--metrics", "wer:transcript", "--json")
+    again += ("--generated", tmp_path / "report" / "generated.jsonl", "--out", tmp_path / "again")
+    assert json.loads(run(capsys, *again)[1])["metrics"]["wer:transcript"]["value"] == 0
+
+
+def test_what_one_model_says_of_itself_is_not_measured_of_a_pipeline(model, tmp_path):
+    manifest = translation_rows(tmp_path)
+    with pytest.raises(
+        NotMeasurableError, match="'perplexity' takes likelihoods of one model; 's2st_cascade' is a pipe"
+    ):
+        evaluate(model, "s2st_cascade", manifest, metrics=["perplexity"])
+    with pytest.raises(GenerationError, match="stage_models: there is no stage 'here'"):
+        evaluate(model, "s2st_cascade", manifest, metrics=["bleu"], stage_models={"here": model})
+    with pytest.raises(GenerationError, match="'asr' is no pipeline"):
+        evaluate(model, "asr", manifest, stage_models={"hear": model})
 
 
 # Three models, one a stage: semantic tokens, the coarse codes of a codec, all its codes.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitok.cli.generate import add_generation_options, settings
-from unitok.cli.request import add_model_options, load_model, progress
+from unitok.cli.request import add_model_options, add_stage_options, find_asked_pipeline, load_models, progress
 from unitok.errors import GenerationError, UnitokError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ logger = logging.getLogger("unitok")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `unitok evaluate`."""
     add_model_options(parser)
+    add_stage_options(parser)
     parser.add_argument("--manifest", metavar="FILE", help="JSON Lines: conditions and references of the task")
     parser.add_argument("--out", metavar="DIR", help="folder of the report; an evaluation that was stopped goes on")
     parser.add_argument("--generated", metavar="FILE", help="measure these results instead of generating")
@@ -81,24 +82,32 @@ def _evaluated(args: argparse.Namespace) -> Evaluation:
     from unitok.evaluation.items import read_items
     from unitok.evaluation.metric import find_metric
     from unitok.evaluation.runner import evaluate
+    from unitok.generation.stage_models import find_stage_models, tasks_of_stages
     from unitok.tasks import Task
 
     names = [name.strip() for name in args.metrics.split(",") if name.strip()] if args.metrics else None
     for name in names or ():
         find_metric(name)
     tasks = read_tasks(find_checkpoint(args.model))
-    # What was generated elsewhere may be of a task that this model does not know.
-    card = tasks[args.task] if args.task in tasks else Task.load(args.task)
+    args.pipeline, args.stage_folders = find_asked_pipeline(args.model, args.task), {}
+    if args.pipeline is not None and args.generated is not None:
+        card = args.pipeline.outline()
+    elif args.pipeline is not None:
+        args.stage_folders = find_stage_models(args.pipeline, args.stage_model or ())
+        card = args.pipeline.outline(tasks_of_stages(args.pipeline, args.stage_folders, args.model))
+    else:  # what was generated elsewhere may be of a task that this model does not know
+        card = tasks[args.task] if args.task in tasks else Task.load(args.task)
     items = read_items(card, args.manifest, args.items, args.lang)
     needed = args.generated is None or (args.task in tasks and _needs_model(args, names or card.metrics))
-    model = load_model(args) if needed else None
+    model, stages = load_models(args) if needed else (None, {})
     with progress(args, "generating") as on_step:
         return evaluate(
             model,
-            card if model is None else args.task,
+            card if model is None and args.pipeline is None else args.task,
             items,
             out=args.out,
             generated=args.generated,
+            stage_models=stages,
             on_step=on_step,
             metrics=names,
             settings={name: value for name, value in settings(args).items() if name not in ("lang", "seed")},

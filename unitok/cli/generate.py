@@ -10,10 +10,11 @@ import argparse
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from unitok.cli.request import add_model_options, add_stage_options, add_task_options, load_models, progress, values
-from unitok.errors import GenerationError
+from unitok.errors import GenerationError, suggest
 from unitok.tasks import Sampling, Task
 
 if TYPE_CHECKING:
@@ -174,8 +175,39 @@ def guidance(text: str) -> float | dict[str, float]:
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the generation settings that were given, as `Model.request` takes them."""
-    return {name: value for name in SETTINGS if (value := getattr(args, name)) is not None}
+    """Return the generation settings that were given, as `Model.request` takes them.
+
+    Raises:
+        GenerationError: If a setting of a stage is none.
+    """
+    given = {name: value for name in SETTINGS if (value := getattr(args, name, None)) is not None}
+    return given if not args.per_stage else {**given, "per_stage": _stage_settings(args.per_stage)}
+
+
+def _stage_settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read `read.top_k=0` and the like, by stage, with the options of the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_generation_options(parser)
+    found: dict[str, dict[str, Any]] = {}
+    for one in given:
+        place, equals, value = one.partition("=")
+        stage, _, name = place.partition(".")
+        option = parser._option_string_actions.get(f"--{name.replace('_', '-')}")
+        if not equals or not stage or option is None or option.dest not in SETTINGS:
+            names = [name for name in SETTINGS if name != "lang"]
+            raise GenerationError(
+                f"--per-stage: is '{one}', allowed: STAGE.SETTING=X, such as speak.temperature=0.7."
+                f"{suggest(name, names)} Settings: {', '.join(names)}."
+            )
+        words = value.split(",") if option.nargs == "+" else [] if (option.nargs, value) == (0, "true") else [value]
+        try:
+            parsed, rest = parser.parse_known_args([option.option_strings[0], *words])
+        except argparse.ArgumentError as error:
+            raise GenerationError(f"--per-stage {one}: {error}.") from error
+        if rest:
+            raise GenerationError(f"--per-stage {one}: allowed is {place}=true.")
+        found.setdefault(stage, {})[option.dest] = getattr(parsed, option.dest)
+    return found
 
 
 def asked_for(args: argparse.Namespace) -> Task:

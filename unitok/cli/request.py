@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLACEHOLDERS", "add_model_options", "add_stage_options", "add_task_options", "load_model", "load_models",
-    "progress", "values",
+    "find_asked_pipeline", "progress", "values",
 ]  # fmt: skip
 
 logger = logging.getLogger("unitok")
@@ -49,13 +49,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_stage_options(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says which models carry out the stages of a pipeline."""
+    """Add the options that say which models carry out the stages of a pipeline, and how."""
     parser.add_argument(
         "--stage-model",
         action="append",
         metavar="STAGE=NAME|DIR",
         help="of a pipeline: the model of one stage, or a folder with a model for each stage, named like it; "
         "--model carries out the others",
+    )
+    parser.add_argument(
+        "--per-stage",
+        action="append",
+        metavar="STAGE.SETTING=X",
+        help="of a pipeline: a setting of one stage, such as speak.temperature=0.7; several values with commas",
     )
 
 
@@ -76,7 +82,7 @@ def add_task_options(
         name, model = _last(argv, "--task"), _last(argv, "--model") or DEFAULT_MODEL
         task, pipeline, folders = None, None, dict[str, Path]()
         if name is not None and with_pipelines:
-            pipeline = _find_pipeline(model, name)
+            pipeline = find_asked_pipeline(model, name)
         if pipeline is not None:
             folders = find_stage_models(pipeline, _options(argv, "--stage-model"))
             task = pipeline.outline(tasks_of_stages(pipeline, folders, model))
@@ -146,8 +152,8 @@ def progress(args: argparse.Namespace, label: str) -> Iterator[OnStep | None]:
         yield on_step
 
 
-def _find_pipeline(model: str, name: str) -> Pipeline | None:
-    """Return a pipeline, unless the model has a task of that name."""
+def find_asked_pipeline(model: str, name: str) -> Pipeline | None:
+    """Return the pipeline of that name; None where there is none, or the model has a task of that name."""
     pipeline = find_pipeline(name)
     if pipeline is None or (model in shipped_checkpoints() or Path(model).is_dir()) and name in _tasks(model):
         return None
@@ -163,7 +169,10 @@ def _find_task(model: str, name: str) -> Task:
         return Task.load(name)  # enough to show the options; a run will say that the model is missing
     tasks = _tasks(model)
     if name not in tasks and name in list_pipelines():
-        raise GenerationError(f"--task: '{name}' is a pipeline, which only 'unitok generate' carries out.")
+        raise GenerationError(
+            f"--task: '{name}' is a pipeline, which only 'unitok generate' and 'unitok evaluate' carry out. "
+            "Name one of its tasks."
+        )
     if name not in tasks:
         raise GenerationError(
             f"--task: model '{model}' was not trained for task '{name}'.{suggest(name, tasks)} "

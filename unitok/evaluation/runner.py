@@ -33,7 +33,8 @@ from unitok.evaluation.results import Evaluation, Figure, MeasuredItem, Request
 from unitok.evaluation.retrieval import FITS, check_ranked, rank_among
 from unitok.evaluation.store import Store, made_of, read_generated
 from unitok.evaluation.tools import Tools
-from unitok.tasks import Task
+from unitok.generation.pipelines import stages_of, tasks_of
+from unitok.tasks import Task, find_pipeline
 
 if TYPE_CHECKING:
     from unitok.api import Model
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 logger = logging.getLogger("unitok")
+
+OF_ONE_MODEL = ("likelihood", "scores", "rank")
+"""What metrics take that a pipeline has not."""
 
 
 def evaluate(
@@ -50,6 +54,7 @@ def evaluate(
     *,
     out: str | Path | None = None,
     generated: str | Path | None = None,
+    stage_models: Mapping[str, Model] | None = None,
     on_step: Callable[..., None] | None = None,
     **request: Any,
 ) -> Evaluation:
@@ -57,10 +62,11 @@ def evaluate(
 
     Args:
         model: The model; None where `generated` has what was made, which leaves out metrics of likelihood.
-        task: Name of one of the model's tasks; or a task.
+        task: Name of one of the model's tasks, or of a pipeline; or a task.
         items: A manifest, its rows, or items (`unitok.evaluation.items`).
         out: Folder for the report, and for what was generated so far: an evaluation that was stopped goes on there.
         generated: Results of `unitok generate --manifest`, or of an evaluation, to measure instead of generating.
+        stage_models: Of a pipeline: the models of some of its stages, by name; `model` carries out the others.
         on_step: Called while generating, see `Model.run`.
         **request: Fields of `Request`: `metrics`, `settings`, `seed`, `batch_size`, `best_of`, `baselines`,
             `recognizer`, `embedders`.
@@ -73,21 +79,22 @@ def evaluate(
     how = Request(**request)
     if how.batch_size < 1 or (how.best_of is not None and how.best_of < 1):
         raise GenerationError("batch_size and best_of must be 1 or more.")
-    card = _task(model, task, generated)
-    names, skipped = _usable(how.metrics, card)
+    card, stages = _task(model, task, generated, stage_models)
+    judge = model if stages is None else None
+    names, skipped = _usable(how.metrics, card, is_pipeline=stages is not None)
     beside = baselines_of(card) if how.baselines is None else check_baselines(how.baselines, model)
     tools = Tools(how.recognizer, how.embedders, model)
     skipped |= _tried(how.metrics, names, card, tools)
     found = _items(card, items)
-    settings = _settings(model, card, found, how, generated)
+    settings = _settings(model, card, found, how, generated, stages)
     results = None if generated is None else _read(card, found, Path(generated))
     store = Store(out, settings) if out is not None else None
     if results is not None:
         made, errors = results
     else:
         assert model is not None, "checked by _task"
-        made, errors = _generate(model, card, found, how, store, on_step)
-    outcomes = _outcomes(card, found, made, errors, model, [find_metric(name) for name in names])
+        made, errors = _generate(model, card, found, how, store, on_step, stages)
+    outcomes = _outcomes(card, found, made, errors, judge, [find_metric(name) for name in names])
     figures, values = _measure(names, card, outcomes, tools, how, beside, model, skipped)
     shown = _shown(found, made, errors, outcomes, values)
     evaluation = Evaluation(card, figures, shown, skipped, settings)
@@ -118,21 +125,37 @@ def _shown(
     ]
 
 
-def _task(model: Model | None, task: str | Task, generated: str | Path | None) -> Task:
+def _task(
+    model: Model | None, task: str | Task, generated: str | Path | None, stage_models: Mapping[str, Model] | None
+) -> tuple[Task, dict[str, Model] | None]:
+    """Return the task; of a pipeline its outline, and the models of its stages."""
     if model is None and generated is None:
         raise GenerationError("evaluate needs a model, or what was generated already.")
+    pipeline = find_pipeline(task) if isinstance(task, str) and (model is None or task not in model.tasks) else None
+    if pipeline is not None and model is None:
+        return pipeline.outline(), {}
+    if pipeline is not None and model is not None:
+        stages = stages_of(pipeline, model, stage_models)
+        return pipeline.outline(tasks_of(pipeline, stages)), stages
+    if stage_models:
+        name = task if isinstance(task, str) else task.name
+        raise GenerationError(f"'{name}' is no pipeline: leave stage_models out.")
     if isinstance(task, Task):
-        return task
-    return Task.load(task) if model is None else model.task(task)
+        return task, None
+    return (Task.load(task) if model is None else model.task(task)), None
 
 
-def _usable(named: Sequence[str] | None, task: Task) -> tuple[list[str], dict[str, str]]:
+def _usable(named: Sequence[str] | None, task: Task, is_pipeline: bool) -> tuple[list[str], dict[str, str]]:
     """Return the metrics that fit the task, and why others do not; of named ones each has to."""
     names: list[str] = []
     skipped: dict[str, str] = {}
     for name in dict.fromkeys(task.metrics if named is None else named):
         try:
             check_metric(name, task)
+            if is_pipeline and find_metric(name).takes in OF_ONE_MODEL:
+                raise NotMeasurableError(
+                    f"metric '{name}' takes likelihoods of one model; '{task.name}' is a pipeline. Evaluate its tasks."
+                )
             names.append(name)
         except NotMeasurableError as error:
             if named is not None:
@@ -171,14 +194,22 @@ def _items(task: Task, items: Any) -> list[Item]:
 
 
 def _settings(
-    model: Model | None, task: Task, items: Sequence[Item], how: Request, generated: str | Path | None
+    model: Model | None,
+    task: Task,
+    items: Sequence[Item],
+    how: Request,
+    generated: str | Path | None,
+    stages: Mapping[str, Model] | None,
 ) -> dict[str, Any]:
     """Return what decides the figures."""
     from unitok.tokenizers.weights import fingerprint
 
     digest = fingerprint("items", {"rows": [[one.id, {k: str(v) for k, v in one.row.items()}] for one in items]}, b"")
     said: dict[str, Any] = {"task": task.name, "items": len(items), "manifest": digest}
-    if model is not None:
+    if stages:
+        prints = {id(one): fingerprint("lm", {}, one.lm.state_dict()) for one in stages.values()}
+        said["stages"] = {name: {"model": one.name, "weights": prints[id(one)]} for name, one in stages.items()}
+    elif model is not None:
         said |= {"model": model.name, "weights": fingerprint("lm", {}, model.lm.state_dict())}
     if generated is not None:
         return {**said, "generated": str(generated)}
@@ -187,7 +218,13 @@ def _settings(
 
 
 def _generate(
-    model: Model, task: Task, items: Sequence[Item], how: Request, store: Store | None, on_step: Any
+    model: Model,
+    task: Task,
+    items: Sequence[Item],
+    how: Request,
+    store: Store | None,
+    on_step: Any,
+    stages: Mapping[str, Model] | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Return what was made of each item, by id, and why of others nothing was."""
     from unitok.generation.each import run_each
@@ -200,7 +237,7 @@ def _generate(
     missing = [(place, item) for place, item in enumerate(items) if item.id not in rows]
     for start in range(0, len(missing), how.batch_size):
         batch = missing[start : start + how.batch_size]
-        requests = [_request(model, task, item, how) for _, item in batch]
+        requests = [_request(model, task, item, how, stages) for _, item in batch]
         ready = [request for request in requests if not isinstance(request, Exception)]
         results = iter(run_each(model, ready, batch_size=how.batch_size, best_of=how.best_of, on_step=on_step))
         for (place, item), request in zip(batch, requests, strict=True):
@@ -221,9 +258,10 @@ def _generate(
     return made, errors
 
 
-def _request(model: Model, task: Task, item: Item, how: Request) -> Any:
+def _request(model: Model, task: Task, item: Item, how: Request, stages: Mapping[str, Model] | None) -> Any:
     try:
-        return model.request(task.name, lang=item.lang, seed=how.seed, **how.settings, **item.conditions)
+        settings = {"lang": item.lang, "seed": how.seed, "stage_models": stages, **how.settings}
+        return model.request(task.name, **settings, **item.conditions)
     except (UnitokError, OSError) as error:
         return error
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unitok.api import Model
     from unitok.generation.results import Generation
 
-__all__ = ["PipelineRequest", "load_stages", "pipeline_request", "run_pipelines"]
+__all__ = ["PipelineRequest", "load_stages", "pipeline_request", "run_pipelines", "stages_of", "tasks_of"]
 
 # Pieces of one recording get seeds far apart, so that requests with neighbouring seeds share none.
 PIECE_STRIDE = 1_000_033
@@ -104,28 +104,41 @@ def pipeline_request(
         GenerationError: If a stage, a condition or a setting is unknown or missing, or a model lacks its task.
         CardError: If the stages do not fit the tasks of the models.
     """
-    stage_models, per_stage = dict(stage_models or {}), dict(per_stage or {})
+    per_stage = dict(per_stage or {})
+    models = stages_of(pipeline, model, stage_models)
+    _check_stages(pipeline, "per_stage", per_stage)
     names = pipeline.stage_names
-    for what, given in (("stage_models", stage_models), ("per_stage", per_stage)):
-        for name in given:
-            if name not in names:
-                raise GenerationError(
-                    f"pipeline '{pipeline.name}', {what}: there is no stage '{name}'.{suggest(str(name), names)} "
-                    f"Stages: {', '.join(names)}."
-                )
     for name in OF_ONE_TASK:
         if name in settings:
             raise GenerationError(
                 f"pipeline '{pipeline.name}': '{name}' is for one task. Say of which stage: "
                 f"per_stage={{'{names[-1]}': {{'{name}': …}}}}."
             )
-    models = {name: stage_models.get(name, model) for name in names}
-    tasks = {stage.name: _task(pipeline, stage, models[stage.name]) for stage in pipeline.stages}
+    tasks = tasks_of(pipeline, models)
     outline = pipeline.outline(tasks)
     check_conditions(outline, conditions)
     _check_guidance(pipeline, tasks, settings.get("guidance"))
     present = {name: _cut(pipeline, name, value) for name, value in conditions.items() if value is not None}
     return PipelineRequest(pipeline, models, outline, present, settings, per_stage)
+
+
+def stages_of(pipeline: Pipeline, model: Model, stage_models: Mapping[str, Model] | None = None) -> dict[str, Model]:
+    """Return the model of each stage: the one named for it, or else `model`.
+
+    Raises:
+        GenerationError: If a stage is named that there is not.
+    """
+    _check_stages(pipeline, "stage_models", stage_models or {})
+    return {name: (stage_models or {}).get(name, model) for name in pipeline.stage_names}
+
+
+def tasks_of(pipeline: Pipeline, models: Mapping[str, Model]) -> dict[str, Task]:
+    """Return the task of each stage, as its model has it.
+
+    Raises:
+        GenerationError: If a model was not trained for its stage.
+    """
+    return {stage.name: _task(pipeline, stage, models[stage.name]) for stage in pipeline.stages}
 
 
 def run_pipelines(
@@ -275,6 +288,16 @@ def _together(lengths: Sequence[TargetLength]) -> tuple[TargetLength, ...]:
         )
         for name in dict.fromkeys(one.target for one in lengths)
     )
+
+
+def _check_stages(pipeline: Pipeline, what: str, given: Mapping[str, Any]) -> None:
+    names = pipeline.stage_names
+    for name in given:
+        if name not in names:
+            raise GenerationError(
+                f"pipeline '{pipeline.name}', {what}: there is no stage '{name}'.{suggest(str(name), names)} "
+                f"Stages: {', '.join(names)}."
+            )
 
 
 def _task(pipeline: Pipeline, stage: Stage, model: Model) -> Task:

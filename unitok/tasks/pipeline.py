@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 from unitok.cards import CardReader, find_card, list_cards, read_card
 from unitok.errors import CardError, suggest
-from unitok.tasks.field import SPELLED_KINDS, TIMED_KINDS, Field, FieldKind, read_name
+from unitok.tasks.field import SPELLED_KINDS, TIMED_KINDS, Field, FieldKind, Source, read_name
 from unitok.tasks.task import RESERVED_NAMES, Task, check_example, check_name, has_stages
 
 __all__ = ["Origin", "Pipeline", "Stage", "find_pipeline", "list_pipelines"]
 
 GIVEN_KINDS: tuple[FieldKind, ...] = ("text", "label", "audio", "semantic")
+GIVEN_SOURCES: tuple[Source, ...] = ("same_record", "same_speaker", "start")
 FITS: dict[str, tuple[str, ...]] = {
     "text": SPELLED_KINDS,
     "label": SPELLED_KINDS,
@@ -91,6 +92,12 @@ class Pipeline:
     """The tasks, first to last."""
     targets: Mapping[str, Origin]
     """Name of a result -> the stage's target that it is."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Name of a result -> the record field with its reference; of others, that of the stage's target."""
+    lang_field: str | None = None
+    """The record field with the language of a request; None: that of the last stage's task."""
+    metrics: tuple[str, ...] = ()
+    """What `unitok evaluate` computes."""
     example: Mapping[str, str] = field(default_factory=dict)
     """Conditions of one run, shown by `unitok tasks NAME`."""
     version: int = 1
@@ -124,6 +131,9 @@ class Pipeline:
             targets={
                 name: origins[0] for name, origins in _origins(reader, "targets", several=False, required=True).items()
             },
+            fields=reader.take("fields", dict, {}),
+            lang_field=reader.take("lang_field", str),
+            metrics=tuple(reader.take("metrics", list, [])),
             example=reader.take("example", dict, {}),
             version=reader.take("version", int, 1, minimum=1),
             source=reader.take("source", str, ""),
@@ -131,13 +141,14 @@ class Pipeline:
         check_name(pipeline.name, Path(file), reader)
         _check_names(pipeline, reader)
         _check_origins(pipeline, reader)
+        _check_fields(pipeline, reader)
         check_example(pipeline.example, pipeline.conditions, reader)
         reader.finish()
         return pipeline
 
     def to_card(self) -> dict[str, Any]:
         """Return the card of this pipeline; `Pipeline.from_card` of it is this pipeline again."""
-        return {
+        card: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
             "version": self.version,
@@ -145,8 +156,11 @@ class Pipeline:
             "conditions": [part.to_card() for part in self.conditions],
             "stages": [stage.to_card() for stage in self.stages],
             "targets": {name: str(origin) for name, origin in self.targets.items()},
+            "fields": dict(self.fields),
+            "metrics": list(self.metrics),
             "example": dict(self.example),
         }
+        return card if self.lang_field is None else {**card, "lang_field": self.lang_field}
 
     @property
     def stage_names(self) -> list[str]:
@@ -176,9 +190,20 @@ class Pipeline:
                 problems.append(f"pipeline '{self.name}', target '{name}': {problem}")
         if problems:
             raise CardError("\n".join(problems))
-        targets = tuple(Field(name, _kind(self, origin, tasks)) for name, origin in self.targets.items())
         last = tasks[self.stages[-1].name]
-        return Task(self.name, self.description, self.conditions, targets, checked_by=last.checked_by)
+        return Task(
+            self.name,
+            self.description,
+            self.conditions,
+            tuple(self._target(name, origin, tasks) for name, origin in self.targets.items()),
+            metrics=self.metrics,
+            lang_field=last.lang_field if self.lang_field is None else self.lang_field,
+            checked_by=last.checked_by,
+        )
+
+    def _target(self, name: str, origin: Origin, tasks: Mapping[str, Task]) -> Field:
+        made = next(one for one in tasks[origin.stage].targets if one.name == origin.name)
+        return Field(name, made.kind, field=self.fields.get(name, made.field))
 
     def carded_tasks(self) -> dict[str, Task]:
         """Return the task of each stage as its card is, by the stage's name.
@@ -218,7 +243,9 @@ def _condition(part: CardReader) -> Field:
         name,
         part.take("kind", str, "text", required=True, choices=GIVEN_KINDS),
         optional=part.take("optional", bool, False),
+        field=part.take("field", str, ""),
         max_seconds=part.take("max_seconds", float, minimum=0.0),
+        source=part.take("from", str, None, choices=GIVEN_SOURCES),
     )
     if condition.max_seconds == 0:
         part.problem("max_seconds", "is 0, allowed: more than 0.")
@@ -299,6 +326,19 @@ def _check_origins(pipeline: Pipeline, reader: CardReader) -> None:
     for i, name in enumerate(pipeline.stage_names):
         if name and all(origin.stage != name for origin in used):
             reader.problem(f"stages[{i}]", f"nothing uses what '{name}' makes. Remove it, or name it in 'targets'.")
+
+
+def _check_fields(pipeline: Pipeline, reader: CardReader) -> None:
+    """Note record fields of results that there are not, or that are no names, and metrics that are none."""
+    for name, column in pipeline.fields.items():
+        if name not in pipeline.targets:
+            hint = suggest(str(name), pipeline.targets)
+            reader.problem("fields", f"there is no target '{name}'.{hint} Targets: {', '.join(pipeline.targets)}.")
+        if not isinstance(column, str) or not column:
+            reader.problem(f"fields.{name}", f"is {column}, allowed: the name of a record field.")
+    for name in pipeline.metrics:
+        if not isinstance(name, str):
+            reader.problem("metrics", f"has {name}, allowed: names of metrics.")
 
 
 def _lost(pipeline: Pipeline, i: int, origin: Origin) -> str | None:
