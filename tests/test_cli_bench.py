@@ -1,6 +1,7 @@
 """`unitok bench`: what it counts and prints, and what it refuses; no speeds, which depend on the machine."""
 
 import json
+import sys
 
 import pytest
 from records_for_tests import write_records
@@ -8,6 +9,7 @@ from records_for_tests import write_records
 from unitok.benchmark import machine
 from unitok.benchmark.models import Sizes, contender
 from unitok.cli.main import main
+from unitok.errors import MissingDependencyError
 
 SMALL = ["--layers", "2", "--width", "64", "--local-layers", "1", "--local-width", "64", "--codebooks", "3"]
 FAST = ["--frames", "3", "--prompt", "8", "--repeats", "1", "--threads", "1"]
@@ -44,11 +46,18 @@ def test_the_floor_counts_the_local_part_once_for_each_codebook():
     assert contender("unitok", sizes).bytes_per_frame == 4 * (outer + slot0 + 2 * local + heads)
 
 
-def test_peers_of_transformers_generate():
-    pytest.importorskip("transformers")
-    sizes = Sizes(1, 64, 1, 64, 3, 32)
-    for name in ("csm", "musicgen"):
-        contender(name, sizes).generate(3, 6, 1)
+@pytest.mark.parametrize(
+    ("package", "name"), [("transformers", "csm"), ("transformers", "musicgen"), ("moshi", "moshi")]
+)
+def test_peers_generate(package, name):
+    pytest.importorskip(package)
+    contender(name, Sizes(1, 64, 1, 64, 3, 32)).generate(3, 6, 2)
+
+
+def test_a_peer_that_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "moshi.models.lm", None)
+    with pytest.raises(MissingDependencyError, match="pip install --no-deps moshi sphn"):
+        contender("moshi", Sizes(1, 64, 1, 64, 3, 32))
 
 
 @pytest.mark.parametrize(

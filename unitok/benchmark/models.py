@@ -25,6 +25,8 @@ __all__ = ["FRAME_RATE_HZ", "PEERS", "Contender", "Sizes", "Unitok", "contender"
 TEXT_SIZE, TOP_K = 256, 50
 FRAME_RATE_HZ = 50.0
 HEAD_WIDTH = 64
+LONGEST = 1000
+"""Positions that moshi's ring of keys and values holds."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,42 @@ class MusicGen:
         )  # fmt: skip
 
 
-PEERS: dict[str, Callable[[Sizes], Contender]] = {"csm": Csm, "musicgen": MusicGen}
+class Moshi:
+    """Kyutai's moshi: a global Transformer with a text stream, and a depth Transformer with one set of weights."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        try:
+            from moshi.models.lm import LMGen, LMModel  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"peer 'moshi' needs its package ({error}): pip install --no-deps moshi sphn. It asks for an older "
+                "torch, and runs with ours."
+            ) from error
+        K = sizes.codebooks
+        common = {"max_period": 10000, "gating": "silu", "layer_scale": None}
+        model = LMModel(
+            delays=[0] * (K + 1), n_q=K, dep_q=K, card=sizes.codes, text_card=TEXT_SIZE, dim=sizes.width,
+            num_heads=sizes.width // HEAD_WIDTH, num_layers=sizes.layers, hidden_scale=4, norm="rms_norm_f32",
+            positional_embedding="rope", context=LONGEST, depformer_dim=sizes.local_width,
+            depformer_num_heads=sizes.local_width // HEAD_WIDTH, depformer_num_layers=sizes.local_layers,
+            depformer_dim_feedforward=4 * sizes.local_width, depformer_multi_linear=True, depformer_pos_emb="none",
+            depformer_weights_per_step=True, depformer_weights_per_step_schedule=[0] * K,
+            **common, **{f"depformer_{name}": value for name, value in common.items()},
+        ).eval()  # fmt: skip
+        self._generator = LMGen(model, top_k=TOP_K)
+        self.n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        outer, inner = _bytes(model.transformer), _bytes(model.depformer)
+        self.bytes_per_frame = outer + inner * K + _bytes(model.linears)
+
+    def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
+        """Generate frame by frame; there is no prompt, which would have to go in frame by frame as well."""
+        nothing = torch.zeros(batch, 0, 1, dtype=torch.long)
+        with torch.inference_mode(), self._generator.streaming(batch):
+            for _ in range(n_frames):
+                self._generator.step(nothing)
+
+
+PEERS: dict[str, Callable[[Sizes], Contender]] = {"csm": Csm, "musicgen": MusicGen, "moshi": Moshi}
 
 
 def contender(name: str, sizes: Sizes, dtype: str = "float32") -> Contender:

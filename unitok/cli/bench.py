@@ -95,7 +95,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_sizes(parser)
     _add_dtype(parser)
     parser.add_argument("--pytorch", action="store_true", help="measure unitok without its native kernels too")
-    parser.add_argument("--peers", type=_names, default=[], metavar="A,B", help="csm, musicgen (unitok[hf])")
+    parser.add_argument("--peers", type=_names, default=[], metavar="A,B", help="csm, musicgen (unitok[hf]), moshi")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="different requests at once (default: 1)")
     parser.add_argument("--frames", type=int, default=50, metavar="N", help="frames of each (default: 50)")
     parser.add_argument("--prompt", type=int, default=100, metavar="N", help="positions before them (default: 100)")
