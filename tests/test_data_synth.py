@@ -141,6 +141,15 @@ def test_a_folder_with_other_settings_is_refused(tmp_path) -> None:
         write_corpus(tmp_path, SpeechCorpus(seed=2, voices=("kal16",)), utterances=1)
 
 
+@needs_flite
+def test_a_corpus_of_which_nothing_was_made_leaves_its_folder_free(tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as without_flite:
+        without_flite.setenv("PATH", "")
+        with pytest.raises(MissingDependencyError):
+            write_corpus(tmp_path, SpeechCorpus(seed=1, voices=("kal16",)), utterances=1)
+    assert write_corpus(tmp_path, SpeechCorpus(seed=2, voices=("kal16",)), utterances=1)[0] == 1
+
+
 def test_a_corpus_needs_a_length(tmp_path) -> None:
     with pytest.raises(DataError, match="either hours or utterances"):
         write_corpus(tmp_path, SpeechCorpus())

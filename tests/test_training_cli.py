@@ -177,6 +177,12 @@ def test_a_mistake_is_told_without_a_traceback_and_ends_with_status_2(change, me
     assert error.count("\n") == 1
 
 
+def test_a_misspelt_key_of_a_config_with_nothing_in_it_is_told(shards, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("modle: {init_args: {}}\n")
+    assert main(arguments("fit", shards, tmp_path, "--config", str(tmp_path / "mine.yaml"))) == 2
+    assert "mine.yaml: there is no setting 'modle'. Did you mean 'model'?" in capsys.readouterr().err
+
+
 def test_a_run_without_a_config_is_told_to_name_one(capsys):
     assert main(["fit"]) == 2
     assert "nothing says what data, model shall be. Name a config: --config FILE.yaml" in capsys.readouterr().err

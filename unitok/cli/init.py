@@ -10,6 +10,8 @@ from unitok.errors import UnitokError
 from unitok.pattern import PATTERNS
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from unitok.checkpoint import Checkpoint
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
@@ -67,10 +69,11 @@ def run(args: argparse.Namespace) -> int:
         raise error if isinstance(error, UnitokError) else UnitokError(str(error)) from error
     save_checkpoint(args.out, checkpoint, dtype=args.dtype)
     lm = checkpoint.lm
-    print(f"{args.out}: {sum(p.numel() for p in lm.parameters()) / 1e6:.1f} M parameters, {lm.pattern.name},")
+    print(f"{args.out}: {_counted(lm)} parameters, {lm.pattern.name},")
     if not speaks:
-        n_begun = sum(parameter.numel() for parameter in lm.transformer.parameters())
-        print(f"  {n_begun / 1e6:.1f} M of them and {checkpoint.vocabulary.text_size} text ids from {args.source};")
+        print(
+            f"  {_counted(lm.transformer)} of them and {checkpoint.vocabulary.text_size} text ids from {args.source};"
+        )
     print(f"  its licence: {checkpoint.notes['its licence']}. Read it before you pass on what you make of it.")
     if not speaks:
         print(f"train it: unitok fit --config FILE.yaml --model.init_args.init_from {args.out}")
@@ -106,3 +109,9 @@ def _text_model(args: argparse.Namespace) -> Checkpoint:
     settings = {"pattern": args.pattern or "multiscale", **(read_card(args.settings) if args.settings else {})}
     tasks = [Task.load(name) for name in args.tasks]
     return init_from_text_model(args.source, tokenizer, tasks, args.langs or [], settings, args.seed)
+
+
+def _counted(part: Module) -> str:
+    """Write how many weights a part has: `11.7 M`, or all digits of a few."""
+    n = sum(weight.numel() for weight in part.parameters())
+    return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n:,}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,8 +13,9 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import OmegaConf
 
-from unitok.errors import UnitokError
+from unitok.errors import UnitokError, suggest
 from unitok.training.callbacks import ProgressLines, ResumePoint
 from unitok.training.mistakes import reason
 
@@ -91,9 +92,19 @@ class UnitokCLI(LightningCLI):
         """Parse the flags; an unknown one is told with the setting that may be meant."""
         try:
             super().parse_arguments(parser, args)
-        except ArgumentError as error:
+        except argparse.ArgumentError as error:
             remedy = f"Run 'unitok {self.command or self.stage} --help' to see what there is."
             raise UnitokError(f"{reason(error, parser.get_defaults().keys())} {remedy}") from error
+        self._check_keys(args, {action.dest.split(".")[0] for action in parser._actions})
+
+    def _check_keys(self, args: Sequence[str], known: set[str]) -> None:
+        """Refuse keys of config files that jsonargparse drops without a word: those with nothing in them."""
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        finder.add_argument("-c", "--config", action="append", default=[])
+        for file in finder.parse_known_args(args)[0].config:
+            for key in OmegaConf.load(file) if Path(file).is_file() else ():
+                if key not in known:
+                    raise UnitokError(f"{file}: there is no setting '{key}'.{suggest(str(key), known)}")
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; what they refuse is the config's mistake."""

@@ -72,7 +72,8 @@ def write_corpus(
     if (hours is None) == (utterances is None):
         raise DataError("Say how much to synthesise: either hours or utterances (--hours H or --utterances N).")
     (out / "audio").mkdir(parents=True, exist_ok=True)
-    _check_settings(out / "corpus.json", corpus)
+    made = out / "corpus.json"
+    settings = _checked_settings(made, corpus)
     manifest = out / "manifest.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
     count, seconds = len(rows), sum(row["seconds"] for row in rows)
@@ -94,6 +95,8 @@ def write_corpus(
             for row in pool.map(make, range(count, count + batch)):
                 if enough():
                     break
+                if not made.exists():  # a corpus of which nothing could be made leaves its folder free
+                    made.write_text(settings)
                 sink.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count, seconds = count + 1, seconds + row["seconds"]
             sink.flush()
@@ -102,15 +105,14 @@ def write_corpus(
     return count, seconds
 
 
-def _check_settings(path: Path, corpus: Corpus) -> None:
+def _checked_settings(path: Path, corpus: Corpus) -> str:
+    """Return the settings as they are stored, once they are seen to be those of what the folder holds."""
     settings = json.loads(json.dumps({"corpus": type(corpus).__name__, **asdict(corpus)}))  # type: ignore[call-overload]
-    if path.exists():
-        stored = json.loads(path.read_text())
-        changed = [key for key in settings if stored.get(key) != settings[key]]
-        if changed:
-            shown = ", ".join(f"{key}: {stored.get(key)!r} there, {settings[key]!r} asked for" for key in changed)
-            raise DataError(
-                f"{path.parent} holds a corpus made with other settings ({shown}). Choose another --out, or delete it."
-            )
-    else:
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+    stored = json.loads(path.read_text()) if path.exists() else settings
+    changed = [key for key in settings if stored.get(key) != settings[key]]
+    if changed:
+        shown = ", ".join(f"{key}: {stored.get(key)!r} there, {settings[key]!r} asked for" for key in changed)
+        raise DataError(
+            f"{path.parent} holds a corpus made with other settings ({shown}). Choose another --out, or delete it."
+        )
+    return json.dumps(settings, indent=2) + "\n"
