@@ -94,6 +94,7 @@ def test_all_rows_that_are_wrong_are_told_at_once(items):
 def test_the_language_is_that_of_the_targets(items):
     rows = [{"audio": "a.wav", "lang": "es", "target_lang": "en"}, {"audio": "a.wav", "lang": "en"}, {"audio": "b.wav"}]
     assert [one.lang for one in items("s2st", rows, lang="fr")] == ["en", "en", "fr"]
+    assert [one.lang for one in items("lid", rows[:2])] == [None, None]  # it is to find out
 
 
 def test_each_metric_looks_at_the_last_target_it_takes_or_the_one_that_is_named():

@@ -32,7 +32,7 @@ class Item:
     reference: Mapping[str, Any] = field(default_factory=dict)
     """Targets, as far as they are known; alike."""
     lang: str | None = None
-    """Language of the targets."""
+    """Language of the targets; None where the task is told none."""
     row: Mapping[str, Any] = field(default_factory=dict)
     """The row as it was, its audio of the task resolved."""
 
@@ -95,7 +95,7 @@ def _item(task: Task, id: str, row: Mapping[str, Any], manifest: Path, lang: str
         id=id,
         conditions=conditions,
         reference={one.name: values[one.name] for one in task.targets if one.name in values},
-        lang=row.get(task.lang_field) or row.get("lang") or lang,
+        lang=row.get(task.lang_field) or row.get("lang") or lang if task.lang_field else None,
         row=dict(row),
     )
     return _with_start(task, item)
