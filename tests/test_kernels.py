@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_models import random_codes, tiny_lm, toy_builder
 from torch import nn
 
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
 from unitok.generation.guidance import GuidanceStep
-from unitok.kernels import attach, build, linear, native_frame, why_not, without
+from unitok.kernels import attach, build, linear, native_frame, pages, why_not, without
 from unitok.model.cache import StaticCache
 from unitok.model.compact import WEIGHT_TYPES, CompactLinear, compact
 from unitok.model.config import RopeScaling, TransformerConfig
@@ -136,6 +137,34 @@ def test_weights_that_changed_are_used_as_they_are_now():
     model.native = None
     assert not torch.allclose(before, after, atol=1e-2)
     torch.testing.assert_close(after, decode(model, x, positions), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
+def test_weights_in_large_pages_are_the_same_and_saved_alone(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "LEAST", 1)
+    model = nn.Sequential(transformer("plain", kind), nn.Linear(3, 5), nn.BatchNorm1d(5))
+    model[1].weight = nn.Parameter(model[1].weight.detach().t().contiguous().t())  # not contiguous
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    addresses = {name: tensor.data_ptr() for name, tensor in model.state_dict().items()}
+    if not pages.lay_out(model):
+        pytest.skip("this system has no large pages")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        assert tensor.data_ptr() != addresses[name]
+        assert tensor.data_ptr() % 64 == 0
+    torch.save(model[1].state_dict(), tmp_path / "one.pt")
+    assert (tmp_path / "one.pt").stat().st_size < 5000
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "all.safetensors")
+    model[1](torch.ones(2, 3)).sum().backward()
+    torch.optim.SGD(model[1].parameters(), lr=1.0).step()
+    assert not torch.equal(model[1].weight, before["1.weight"])
+
+
+def test_few_weights_stay_where_they_are():
+    layer = nn.Linear(3, 5)
+    address = layer.weight.data_ptr()
+    assert not pages.lay_out(layer)
+    assert layer.weight.data_ptr() == address
 
 
 @needs_kernels

@@ -34,6 +34,7 @@ from unitok.generation.reranking import Candidate, Choice, Reranker
 from unitok.generation.results import Generation, Value
 from unitok.generation.scoring import score_sequences
 from unitok.generation.text_rules import Matching, OneOf, TextRule
+from unitok.kernels.pages import lay_out
 from unitok.long_form import LongForm, LongFormSettings
 from unitok.model.compact import compact
 from unitok.model.lm import UnitokLM
@@ -79,7 +80,9 @@ def load(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = Model(load_checkpoint(name_or_path, device))
-    if dtype is not None:
+    if dtype is None:
+        lay_out(model.lm)
+    else:
         model.quantize(dtype)
     return model
 
@@ -123,6 +126,7 @@ class Model:
             UnitokError: If there is no such type, or the weights have fewer bits already.
         """
         compact(self.lm, dtype)
+        lay_out(self.lm)
 
     def generate(self, task: str, *, best_of: int | None = None, on_step: OnStep | None = None, **request: Any) -> Any:
         """Carry out one task.

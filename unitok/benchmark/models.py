@@ -94,6 +94,7 @@ class Unitok:
 
     def __init__(self, sizes: Sizes, dtype: str, native: bool = True) -> None:
         from unitok.generation.engine import Engine
+        from unitok.kernels.pages import lay_out
         from unitok.model.compact import compact
         from unitok.tasks import Task
 
@@ -101,6 +102,7 @@ class Unitok:
         self.operations_per_position = 2.0 * sum(weight.numel() for weight in lm.transformer.parameters())
         """Multiplications and additions of the global Transformer."""
         compact(lm, dtype)
+        lay_out(lm)
         self._task = Task.load("tts")
         self._engine = Engine(lm, self._builder.vocabulary)
         self._native = native
