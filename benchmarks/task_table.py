@@ -18,6 +18,7 @@ import unitok
 from unitok.cli.synth import CORPORA
 from unitok.errors import UnitokError
 from unitok.evaluation import evaluate
+from unitok.evaluation.baselines import baselines_of
 from unitok.evaluation.items import read_items
 from unitok.evaluation.results import Figure
 from unitok.evaluation.statistics import Estimate
@@ -25,7 +26,7 @@ from unitok.tasks import Task
 
 TRIVIAL = ("copy", "majority", "shuffled")
 CEILINGS = ("codec", "reference")
-SHOWN_FIRST = {"tts": "wer", "s2st": "asr_bleu", "tse": "stoi", "se": "stoi", "vc": "wer"}
+DECIDING_METRIC = {"tts": "wer", "s2st": "asr_bleu", "tse": "stoi", "se": "stoi", "vc": "wer"}
 """Which metric decides where it is not the card's first."""
 
 
@@ -75,10 +76,7 @@ def main() -> None:
 def measure(model: unitok.Model, task: Task, manifest: Path, args: argparse.Namespace) -> list[Row]:
     """Measure the metrics of a task's card."""
     is_heard = any(target.kind == "audio" for target in task.targets)
-    copied = any(one.kind == "audio" and one.source is None for one in task.conditions)
-    baselines = ["shuffled", "reference", "codec"] if is_heard else ["shuffled", "majority"]
-    if is_heard and copied:
-        baselines.append("copy")
+    baselines = [*baselines_of(task), "shuffled", "codec" if is_heard else "majority"]
     found = evaluate(
         model, task.name, read_items(task, manifest, args.items), out=args.out / task.name, batch_size=args.batch_size,
         best_of=args.best_of, baselines=baselines,
@@ -105,7 +103,7 @@ def table(rows: list[Row]) -> str:
 def _deciding(rows: list[Row]) -> dict[str, Row]:
     decided: dict[str, Row] = {}
     for row in rows:
-        if row.task not in decided or SHOWN_FIRST.get(row.task) == row.metric:
+        if row.task not in decided or DECIDING_METRIC.get(row.task) == row.metric:
             decided[row.task] = row
     return decided
 

@@ -31,12 +31,12 @@ def lay_out(module: nn.Module) -> bool:
     n_bytes = sum(_room(weight) for weight in weights)
     if not hasattr(mmap, "MADV_HUGEPAGE") or n_bytes < LEAST or any(weight.device.type != "cpu" for weight in weights):
         return False
-    memory = mmap.mmap(-1, n_bytes + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    whole = np.frombuffer(memory, np.uint8)
-    start = -whole.ctypes.data % PAGE
     try:
+        memory = mmap.mmap(-1, n_bytes + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        whole = np.frombuffer(memory, np.uint8)
+        start = -whole.ctypes.data % PAGE
         memory.madvise(mmap.MADV_HUGEPAGE, start, n_bytes // PAGE * PAGE)
-    except OSError:  # the kernel was built without them
+    except OSError:  # there is no room for both, or the kernel was built without such pages
         return False
     for weight in weights:
         if weight.numel():

@@ -25,7 +25,7 @@ languages 1500 200 audio --corpus languages --seed 46
 styles 1200 200 audio,source_audio,other_audio --corpus styles --seed 47
 commands 1500 200 audio --corpus commands --seed 48
 dialogues 1000 200 audio,answer_audio --corpus dialogues --seed 49
-mixtures 800 100 audio,noisy_audio,mixture_audio --corpus mixtures --seed 50
+mixtures 800 100 audio,noisy_audio --corpus mixtures --seed 50
 "
 
 each() { # run a function on each corpus and split, JOBS at a time
