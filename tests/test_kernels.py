@@ -84,6 +84,46 @@ def test_two_positions_at_once_are_causal():
 
 
 @needs_kernels
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
+def test_prompts_whose_positions_see_each_other_are_what_pytorch_makes_them(kind):
+    model = transformer("grouped", kind)
+    S = 7 if kind != "int8" else 40
+    x, positions = torch.randn(2, S, 48), torch.arange(S).expand(2, -1)
+    lengths = torch.tensor([S - 1, 4])  # of the prompts: what is behind them is causal, or padding
+    prompt = positions < lengths[:, None]
+
+    def states(rows):
+        cache = model.new_cache(len(x[rows]), S + 2)
+        mask = cache.advance(positions[rows]) | prompt[rows, None, :, None] & prompt[rows, None, None, :]
+        return model(x[rows], attn_mask=mask, cache=cache, positions=positions[rows]), cache
+
+    expected, kept = states(slice(None))
+    attach(model)
+    made, cache = states(slice(None))
+    atol = 1e-5 if kind != "int8" else 2e-3
+    torch.testing.assert_close(made, expected, rtol=0, atol=atol)
+    torch.testing.assert_close(cache.values[1], kept.values[1], rtol=0, atol=atol)
+    assert torch.equal(states(slice(1, 2))[0][0], made[1]), "a row depends on its neighbours"
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_masks_with_gaps_are_left_to_pytorch():
+    model = transformer("plain")
+    x, positions = torch.randn(1, 3, 50), torch.arange(3)[None]
+
+    def states():
+        cache = model.new_cache(1, 3)
+        mask = cache.advance(positions) & (torch.arange(3) != 1)
+        return model(x, attn_mask=mask, cache=cache, positions=positions)
+
+    expected = states()
+    attach(model)
+    assert torch.equal(states(), expected)
+
+
+@needs_kernels
 @pytest.mark.parametrize("kind", WEIGHT_TYPES)
 def test_a_matrix_gives_what_pytorch_gives(kind):
     torch.manual_seed(1)

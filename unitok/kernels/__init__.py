@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from unitok.kernels.frame import NativeFrame
     from unitok.model.lm import UnitokLM
 
-__all__ = ["FEW_POSITIONS", "attach", "linear", "native_frame", "why_not", "without"]
+__all__ = ["FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame", "why_not", "without"]
 
 FEW_POSITIONS = 16
 """At more positions than these the arithmetic takes the time, and PyTorch does it better."""
+MANY_POSITIONS = 512
+"""The same of weights of 8 bits, which PyTorch would have to widen first."""
 
 _wanted = True
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unitok.kernels import FEW_POSITIONS, MANY_POSITIONS
 from unitok.kernels.build import library
 from unitok.model.rope import rope_angles
 
@@ -74,7 +75,7 @@ class Stack(Structure):
 
 class _Positions(Structure):
     _fields_ = [
-        ("n", c_int64), ("max_positions", c_int64), ("row", c_void_p), ("position", c_void_p),
+        ("n", c_int64), ("max_positions", c_int64), ("row", c_void_p), ("position", c_void_p), ("length", c_void_p),
         ("cos", c_void_p), ("sin", c_void_p),
     ]  # fmt: skip
 
@@ -98,34 +99,39 @@ class NativeStack:
             config.kv_heads, config.head_width, config.ff_width, config.norm_eps,
         )  # fmt: skip
         self._angles = torch.empty(2, 0, config.head_width)
+        kinds = {layer.q.kind for layer in layers}
+        self._most_positions = MANY_POSITIONS if kinds == {KINDS[torch.int8]} else FEW_POSITIONS
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Copies of a model, in this process or another, have weights of their own: `attach` makes them a new one."""
         return type(None), ()
 
     def takes(self, x: Tensor, cache: StaticCache) -> bool:
-        """Are states and cache of the type, and where, the kernels read and write?"""
+        """Are the new positions `[B, s, D]` few, and states and cache of the type and where the kernels read them?"""
         tensors = [x, cache.keys[0]] if cache.in_place else []
-        return bool(tensors) and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
+        few = x.shape[0] * x.shape[1] <= self._most_positions and not torch.is_grad_enabled()
+        return few and bool(tensors) and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
 
-    def run(self, x: Tensor, cache: StaticCache, positions: Tensor) -> Tensor:
-        """Run new positions, each of which sees all up to itself in its row, as `Transformer.forward` does.
+    def run(self, x: Tensor, cache: StaticCache, positions: Tensor, lengths: Tensor) -> Tensor:
+        """Run new positions, each of which sees the first ones of its row, as `Transformer.forward` does.
 
         Args:
             x: `[B, s, D]`, float32.
             cache: Advanced to the positions already.
             positions: Where they are, `[B, s]` or `[1, s]`, int64.
+            lengths: How many places of the cache each sees, `[B, s]` or `[1, s]`, int64.
 
         Returns:
             Normalised states `[B, s, D]`.
         """
         B, s, D = x.shape
         states = x.reshape(B * s, D).clone()
-        places = positions.expand(B, s).reshape(-1).contiguous()
+        places, lengths = (one.expand(B, s).reshape(-1).contiguous() for one in (positions, lengths))
         rows = _rows(B, s)
         cos, sin = self.angles(cache.max_positions)
         at = _Positions(
-            B * s, cache.max_positions, rows.data_ptr(), places.data_ptr(), cos.data_ptr(), sin.data_ptr()
+            B * s, cache.max_positions, rows.data_ptr(), places.data_ptr(), lengths.data_ptr(), cos.data_ptr(),
+            sin.data_ptr(),
         )  # fmt: skip
         with ONE_AT_A_TIME:
             native_library().run_stack(pool(), self.described(cache), ctypes.byref(at), states.data_ptr())

@@ -13,13 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unitok.errors import UnitokError, suggest
-from unitok.kernels import FEW_POSITIONS, linear
+from unitok.kernels import FEW_POSITIONS, MANY_POSITIONS, linear
 
 __all__ = ["WEIGHT_TYPES", "CompactLinear", "WeightType", "compact", "weight_type"]
 
 WeightType = Literal["float32", "bfloat16", "int8"]
-MANY_POSITIONS = 512
-"""With weights of 8 bits native code is ahead of PyTorch up to so many positions: it need not widen them first."""
 KEPT = ("slot_projection", "feature_inputs")
 """Parts of a language model that stay as they are: one is used in pieces, the others belong to encoders."""
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)

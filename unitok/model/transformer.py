@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unitok.kernels import FEW_POSITIONS
 from unitok.model.attention import Attention, make_norm
 from unitok.model.cache import StaticCache
 from unitok.model.config import TransformerConfig
@@ -118,10 +117,10 @@ class Transformer(nn.Module):
         """
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None]
-        B, S, _ = x.shape
-        few = B * S <= FEW_POSITIONS and (S == 1 or is_causal) and not torch.is_grad_enabled()
-        if few and self.native is not None and cache is not None and self.native.takes(x, cache):
-            return self.native.run(x, cache, positions)
+        if self.native is not None and cache is not None and self.native.takes(x, cache):
+            lengths = positions + 1 if is_causal or x.shape[1] == 1 else _lengths(attn_mask)
+            if lengths is not None:
+                return self.native.run(x, cache, positions, lengths)
         rope = rope_angles(positions, self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
         x = self.dropout(x)
         recompute = self.recompute_activations and self.training and cache is None
@@ -144,6 +143,16 @@ class Transformer(nn.Module):
             dtype=weight.dtype,
             device=weight.device,
         )
+
+
+def _lengths(attn_mask: Tensor | None) -> Tensor | None:
+    """Return how many places of the cache each new position sees, `[B, S]`; None where they are not the first ones."""
+    if attn_mask is None:
+        return None
+    seen = attn_mask[:, 0]
+    lengths = seen.sum(dim=-1)
+    first = torch.arange(seen.shape[-1], device=seen.device) < lengths[..., None]
+    return lengths if torch.equal(seen, first) else None
 
 
 def initialize(module: nn.Module) -> None:

@@ -61,7 +61,7 @@ inline void draw_rows(const Frame& frame, int64_t k, const std::vector<float>& l
 inline void run(Pool& pool, const Frame& frame) {
   const int64_t n = frame.n_rows, R = frame.n_states, D = frame.width, Kc = frame.n_codebooks;
   const int64_t d = frame.projection.rows;
-  std::vector<int64_t> shadow(n), owner(R), row, position;  // shadow: where those of a row begin
+  std::vector<int64_t> shadow(n), owner(R), row, position, length;  // shadow: where those of a row begin
   for (int64_t i = 0, s = 0; i < n; s += frame.n_shadows[i++]) {
     shadow[i] = s, owner[i] = i;
     for (int64_t j = 0; j < frame.n_shadows[i]; ++j) owner[n + s + j] = i;
@@ -69,15 +69,17 @@ inline void run(Pool& pool, const Frame& frame) {
   std::vector<float> inputs, x, states(R * d), logits;
   for (int64_t k = 1; k < Kc; ++k) {
     const int64_t M = k == 1 ? 2 : 1;  // the state comes along with codebook 0
-    inputs.resize(R * M * D), x.resize(R * M * d), row.clear(), position.clear();
+    inputs.resize(R * M * D), x.resize(R * M * d), row.clear(), position.clear(), length.clear();
     for (int64_t r = 0; r < R; ++r) {
       if (M == 2) std::memcpy(inputs.data() + 2 * r * D, frame.hidden + r * D, D * sizeof(float));
       const float* embedded = frame.embedding + frame.tokens[owner[r] * Kc + k - 1] * D;
       std::memcpy(inputs.data() + (r * M + M - 1) * D, embedded, D * sizeof(float));
-      for (int64_t m = 0; m < M; ++m) row.push_back(r), position.push_back(M == 2 ? m : k);
+      for (int64_t m = 0; m < M; ++m) {
+        row.push_back(r), position.push_back(M == 2 ? m : k), length.push_back(position.back() + 1);
+      }
     }
     run(pool, frame.projection, R * M, inputs.data(), x.data());
-    run(pool, *frame.stack, Positions{R * M, Kc, row.data(), position.data(), frame.cos, frame.sin}, x.data());
+    run(pool, *frame.stack, Positions{R * M, Kc, row.data(), position.data(), length.data(), frame.cos, frame.sin}, x.data());
     for (int64_t r = 0; r < R; ++r)
       std::memcpy(states.data() + r * d, x.data() + (r * M + M - 1) * d, d * sizeof(float));
     logits.resize(R * frame.heads[k - 1].rows);

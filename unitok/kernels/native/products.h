@@ -61,17 +61,18 @@ struct Inputs {
     for (int64_t m = 0; m < n; ++m) {
       const float* x = row(m);
       float largest = 1e-12f;
-      for (int64_t i = 0; i < width; ++i) largest = std::fmax(largest, std::fabs(x[i]));
+#pragma omp simd reduction(max : largest)
+      for (int64_t i = 0; i < width; ++i) largest = std::fabs(x[i]) > largest ? std::fabs(x[i]) : largest;
       step[m] = largest / most;
       const float scale = most / largest;
       int16_t* q = whole.data() + m * width;
-      for (int64_t i = 0; i < width; ++i) q[i] = int16_t(std::lrintf(x[i] * scale));
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) q[i] = int16_t(int32_t(std::rint(x[i] * scale)));
     }
   }
 };
 
-// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs. Four sums for each
-// of `Sum::together` inputs fit into the registers.
+// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs.
 #if defined(__AVX512BW__)
 inline __m512 widened(const float* w) { return _mm512_loadu_ps(w); }
 inline __m512 widened(const uint16_t* w) {
@@ -79,21 +80,23 @@ inline __m512 widened(const uint16_t* w) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 struct FloatSum {
-  static constexpr int width = 16, together = 4;
+  static constexpr int width = 16;
   __m512 sum = _mm512_setzero_ps();
   template <typename Weight>
   void add(const Weight* w, const float* x) {
     sum = _mm512_fmadd_ps(widened(w), _mm512_loadu_ps(x), sum);
   }
+  void add(const FloatSum& other) { sum = _mm512_add_ps(sum, other.sum); }
   float total() const { return _mm512_reduce_add_ps(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 32, together = 4;
+  static constexpr int width = 32;
   __m512i sum = _mm512_setzero_si512();
   void add(const int8_t* w, const int16_t* x) {
     const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
     sum = _mm512_add_epi32(sum, _mm512_madd_epi16(wide, _mm512_loadu_si512(x)));
   }
+  void add(const WholeSum& other) { sum = _mm512_add_epi32(sum, other.sum); }
   float total() const { return _mm512_reduce_add_ps(_mm512_cvtepi32_ps(sum)); }
 };
 #elif defined(__AVX2__)
@@ -108,61 +111,67 @@ inline __m256 widened(const uint16_t* w) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 struct FloatSum {
-  static constexpr int width = 8, together = 2;
+  static constexpr int width = 8;
   __m256 sum = _mm256_setzero_ps();
   template <typename Weight>
   void add(const Weight* w, const float* x) {
     sum = _mm256_fmadd_ps(widened(w), _mm256_loadu_ps(x), sum);
   }
+  void add(const FloatSum& other) { sum = _mm256_add_ps(sum, other.sum); }
   float total() const { return total_of(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 16, together = 2;
+  static constexpr int width = 16;
   __m256i sum = _mm256_setzero_si256();
   void add(const int8_t* w, const int16_t* x) {
     const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
     const __m256i inputs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, inputs));
   }
+  void add(const WholeSum& other) { sum = _mm256_add_epi32(sum, other.sum); }
   float total() const { return total_of(_mm256_cvtepi32_ps(sum)); }
 };
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 inline float32x4_t widened(const float* w) { return vld1q_f32(w); }
 inline float32x4_t widened(const uint16_t* w) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(w), 16)); }
 struct FloatSum {
-  static constexpr int width = 4, together = 4;
+  static constexpr int width = 4;
   float32x4_t sum = vdupq_n_f32(0);
   template <typename Weight>
   void add(const Weight* w, const float* x) {
     sum = vfmaq_f32(sum, widened(w), vld1q_f32(x));
   }
+  void add(const FloatSum& other) { sum = vaddq_f32(sum, other.sum); }
   float total() const { return vaddvq_f32(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 8, together = 4;
+  static constexpr int width = 8;
   int32x4_t sum = vdupq_n_s32(0);
   void add(const int8_t* w, const int16_t* x) {
     const int16x8_t wide = vmovl_s8(vld1_s8(w)), inputs = vld1q_s16(x);
     sum = vmlal_s16(vmlal_high_s16(sum, wide, inputs), vget_low_s16(wide), vget_low_s16(inputs));
   }
+  void add(const WholeSum& other) { sum = vaddq_s32(sum, other.sum); }
   float total() const { return vaddvq_f32(vcvtq_f32_s32(sum)); }
 };
 #else
 inline float widened(const float* w) { return *w; }
 inline float widened(const uint16_t* w) { return bfloat16(*w); }
 struct FloatSum {
-  static constexpr int width = 1, together = 1;
+  static constexpr int width = 1;
   float sum = 0;
   template <typename Weight>
   void add(const Weight* w, const float* x) {
     sum += widened(w) * *x;
   }
+  void add(const FloatSum& other) { sum += other.sum; }
   float total() const { return sum; }
 };
 struct WholeSum {
-  static constexpr int width = 1, together = 1;
-  int32_t sum = 0;
+  static constexpr int width = 1;
+  int64_t sum = 0;
   void add(const int8_t* w, const int16_t* x) { sum += int32_t(*w) * *x; }
+  void add(const WholeSum& other) { sum += other.sum; }
   float total() const { return float(sum); }
 };
 #endif
@@ -171,61 +180,82 @@ inline float product(float w, float x) { return w * x; }
 inline float product(uint16_t w, float x) { return bfloat16(w) * x; }
 inline float product(int8_t w, int16_t x) { return float(int32_t(w) * x); }
 
-// One row of a matrix times M vectors: rows stream in one after the other, four sums of each keep the adders busy. What
-// a vector gets does not depend on its neighbours.
-template <typename Sum, int M, typename Weight, typename Input>
-inline void dot(const Weight* w, const Input* x, int64_t n, float* out) {
+// Bytes by which whole numbers are fetched ahead: a row of them is too short for the processor to see a stream in it.
+constexpr int64_t FAR_AHEAD = 1024;
+
+// R rows of a matrix times M vectors, `parts` sums of each to keep the adders busy: put(m, row, result). What a vector
+// gets does not depend on its neighbours: floats are always summed in as many parts, whole numbers are summed exactly.
+template <typename Sum, int R, int M, int parts, typename Weight, typename Input, typename Put>
+inline void dot(const Weight* w, const Input* x, int64_t n, Put put) {
   constexpr int64_t step = Sum::width;
-  Sum sums[M][4];
+  Sum sums[R][M][parts];
   int64_t i = 0;
-  for (; i + 4 * step <= n; i += 4 * step)
+  for (; i + 4 * step <= n; i += 4 * step) {
+    if constexpr (sizeof(Weight) == 1) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) __builtin_prefetch(w + r * n + i + FAR_AHEAD);
+    }
 #pragma GCC unroll 4
     for (int part = 0; part < 4; ++part)
 #pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sums[m][part].add(w + i + part * step, x + m * n + i + part * step);
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m)
+          sums[r][m][part % parts].add(w + r * n + i + part * step, x + m * n + i + part * step);
+  }
   for (; i + step <= n; i += step)
 #pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) sums[m][0].add(w + i, x + m * n + i);
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) {
-    float rest = 0;
-    for (int64_t j = i; j < n; ++j) rest += product(w[j], x[m * n + j]);
-    const Sum* s = sums[m];
-    out[m] = (s[0].total() + s[1].total()) + (s[2].total() + s[3].total()) + rest;
-  }
+      for (int m = 0; m < M; ++m) sums[r][m][0].add(w + r * n + i, x + m * n + i);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+      float rest = 0;
+      for (int64_t j = i; j < n; ++j) rest += product(w[r * n + j], x[m * n + j]);
+      Sum* s = sums[r][m];
+#pragma GCC unroll 4
+      for (int half = parts / 2; half; half /= 2)
+#pragma GCC unroll 4
+        for (int part = 0; part < half; ++part) s[part].add(s[part + half]);
+      put(m, r, s[0].total() + rest);
+    }
 }
 
-// The same of as many vectors as there are: put(m, result).
-template <typename Sum, typename Weight, typename Input, typename Put>
+// R rows times as many vectors as there are, `together` at a time and the rest together.
+template <typename Sum, int R, int together, int parts, typename Weight, typename Input, typename Put>
 inline void dot_all(const Weight* w, const Input* x, int64_t n, int64_t count, Put put) {
-  float results[Sum::together];
   int64_t m = 0;
-  for (; m + Sum::together <= count; m += Sum::together) {
-    dot<Sum, Sum::together>(w, x + m * n, n, results);
-    for (int i = 0; i < Sum::together; ++i) put(m + i, results[i]);
-  }
-  for (; m < count; ++m) {
-    dot<Sum, 1>(w, x + m * n, n, results);
-    put(m, results[0]);
+  const auto at = [&](int64_t i, int r, float y) { put(m + i, r, y); };
+  for (; m + together <= count; m += together) dot<Sum, R, together, parts>(w, x + m * n, n, at);
+  if constexpr (together > 1) {
+    if (m < count) dot_all<Sum, R, together - 1, parts>(w, x + m * n, n, count - m, at);
   }
 }
 
 // A thread's share of the rows of a matrix times all inputs: put(m, row, value) takes the results.
 template <typename Put>
 void multiply(const Linear& matrix, Inputs& inputs, const Share& share, Put put) {
-  const int64_t n = matrix.cols;
-  for (int64_t r = share.first; r < share.stop; ++r) {
-    const float bias = matrix.bias ? matrix.bias[r] : 0.0f;
-    const auto done = [&](int64_t m, float y) { put(m, r, y + bias); };
-    if (matrix.kind == INT8) {
-      const int8_t* w = static_cast<const int8_t*>(matrix.weight) + r * n;
-      dot_all<WholeSum>(w, inputs.whole.data(), n, inputs.n,
-                        [&](int64_t m, float y) { done(m, y * matrix.scale[r] * inputs.step[m]); });
-    } else if (matrix.kind == BFLOAT16) {
-      dot_all<FloatSum>(static_cast<const uint16_t*>(matrix.weight) + r * n, inputs.row(0), n, inputs.n, done);
-    } else {
-      dot_all<FloatSum>(static_cast<const float*>(matrix.weight) + r * n, inputs.row(0), n, inputs.n, done);
-    }
+  const int64_t n = matrix.cols, M = inputs.n;
+  int64_t row = share.first;
+  const auto done = [&](int64_t m, int r, float y) {
+    put(m, row + r, matrix.bias ? y + matrix.bias[row + r] : y);
+  };
+  const auto scaled = [&](int64_t m, int r, float y) { done(m, r, y * matrix.scale[row + r] * inputs.step[m]); };
+  if (matrix.kind == INT8) {
+    // Few vectors wait for memory, which likes one row after the other; for many, registers are to be full.
+    const auto* w = static_cast<const int8_t*>(matrix.weight);
+    const int16_t* x = inputs.whole.data();
+    for (; M >= 12 && row + 2 <= share.stop; row += 2) dot_all<WholeSum, 2, 3, 1>(w + row * n, x, n, M, scaled);
+    for (; M > 1 && row < share.stop; ++row) dot_all<WholeSum, 1, 4, 1>(w + row * n, x, n, M, scaled);
+    for (; row < share.stop; ++row) dot_all<WholeSum, 1, 1, 4>(w + row * n, x, n, M, scaled);
+  } else if (matrix.kind == BFLOAT16) {
+    for (const auto* w = static_cast<const uint16_t*>(matrix.weight); row < share.stop; ++row)
+      dot_all<FloatSum, 1, 2, 4>(w + row * n, inputs.row(0), n, M, done);
+  } else {
+    for (const auto* w = static_cast<const float*>(matrix.weight); row < share.stop; ++row)
+      dot_all<FloatSum, 1, 2, 4>(w + row * n, inputs.row(0), n, M, done);
   }
 }
 

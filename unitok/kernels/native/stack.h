@@ -1,4 +1,4 @@
-// A Transformer stack (RMSNorm, RoPE, grouped-query attention, SwiGLU) for a few positions at a time.
+// A Transformer stack (RMSNorm, RoPE, grouped-query attention, SwiGLU) for new positions of sequences.
 //
 // Letters: M positions at once, D width, E width of a head, F width of the feed-forward layer.
 #pragma once
@@ -27,7 +27,7 @@ struct Stack {
 
 struct Positions {
   int64_t n, max_positions;
-  const int64_t *row, *position;  // [M]: which row of the cache, and where in it
+  const int64_t *row, *position, *length;  // [M]: which row of the cache, where in it, how many places it sees
   const float *cos, *sin;         // [max_positions or more, E], sines negated in the first half
 };
 
@@ -43,6 +43,25 @@ inline void normalize_all(const float* x, const float* weight, const Linear& nex
   out.resize(n, next.cols);
   for (int64_t m = 0; m < n; ++m) normalize(x + m * next.cols, weight, next.cols, eps, out.row(m));
   if (next.kind == INT8) out.round();
+}
+
+// e^x, at most two units in the last place from `std::exp`, in a form that fills the registers.
+inline float exponential(float x) {
+  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+  const float whole = std::rint(x * 1.44269504f), r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  float y = 1.9875691500e-4f;
+  for (const float next : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+    y = y * r + next;
+  y = y * r * r + r + 1.0f;
+  const int32_t bits = (int32_t(whole) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return y * power;
+}
+
+inline void silu(float* x, const Share& share) {
+#pragma omp simd
+  for (int64_t i = share.first; i < share.stop; ++i) x[i] /= 1.0f + exponential(-x[i]);
 }
 
 inline void rotate(float* x, const float* cos, const float* sin, int64_t width, float* scratch) {
@@ -65,7 +84,8 @@ inline void attend(const float* query, const float* keys, const float* values, i
     largest = std::fmax(largest, scores[t]);
   }
   float total = 0;
-  for (int64_t t = 0; t < length; ++t) total += scores[t] = std::exp(scores[t] - largest);
+#pragma omp simd reduction(+ : total)
+  for (int64_t t = 0; t < length; ++t) total += scores[t] = exponential(scores[t] - largest);
   for (int64_t i = 0; i < width; ++i) out[i] = 0;
   for (int64_t t = 0; t < length; ++t) {
     const float weight = scores[t] / total;
@@ -96,7 +116,7 @@ inline void attend_heads(const Stack& stack, const Layer& layer, const Positions
         float* query = qkv + m * width + g * E;
         if (layer.q_norm) normalize(query, layer.q_norm, E, stack.eps, query);
         rotate(query, at.cos + at.position[m] * E, at.sin + at.position[m] * E, E, scratch.data());
-        attend(query, layer.keys + start, layer.values + start, at.position[m] + 1, E, scores.data(),
+        attend(query, layer.keys + start, layer.values + start, at.length[m], E, scores.data(),
                mixed + m * q_width + g * E);
       }
     }
@@ -132,8 +152,8 @@ inline void run(Pool& pool, const Stack& stack, const Positions& at, float* x) {
       multiply(layer.out, inputs, of_width, add_to_x);
       barrier.wait();
       normalize_all(x, layer.feed_forward_norm, layer.gate, M, stack.eps, inputs);
-      multiply(layer.gate, inputs, of_ff,
-               [&](int64_t m, int64_t r, float y) { gates[m * F + r] = y / (1.0f + std::exp(-y)); });
+      multiply(layer.gate, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gates[m * F + r] = y; });
+      for (int64_t m = 0; m < M; ++m) silu(gates.data() + m * F, of_ff);
       multiply(layer.up, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gated[m * F + r] = gates[m * F + r] * y; });
       barrier.wait();
       inputs.take(gated.data(), M, layer.down);
