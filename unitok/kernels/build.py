@@ -19,10 +19,9 @@ from pathlib import Path
 __all__ = ["library", "why_not"]
 
 SOURCE = Path(__file__).with_name("native") / "decoder.cpp"
-FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC",
-    "-pthread",
-)  # fmt: skip
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+THREADS = ("-fopenmp", "-fopenmp-simd")
+"""Several threads, or where the compiler comes without OpenMP one."""
 
 logger = logging.getLogger("unitok")
 _reason = ""
@@ -53,17 +52,19 @@ def _compiled() -> Path:
         raise OSError("there is no C++ compiler (g++ or clang++)")
     sources = [path.read_text() for path in sorted(SOURCE.parent.iterdir())]
     # The cache may be shared by machines: what they can do is part of the name.
-    key = hashlib.sha256("\n".join([*sources, compiler, *FLAGS, _processor()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([*sources, compiler, *FLAGS, *THREADS, _processor()]).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("UNITOK_CACHE") or Path.home() / ".cache" / "unitok")
     path = folder / f"decoder-{key}.so"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / path.name
-            done = subprocess.run(
-                [compiler, *FLAGS, str(SOURCE), "-o", str(made)], capture_output=True, text=True, timeout=300
-            )
-            if done.returncode:
+            for threads in THREADS:
+                command = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(made)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+                if not done.returncode:
+                    break
+            else:
                 raise OSError(f"{compiler} failed: {done.stderr.strip()[:500]}")
             os.replace(made, path)
     return path

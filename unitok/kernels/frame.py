@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unitok.kernels.stack import ONE_AT_A_TIME, PARTS, Linear, NativeStack, Stack, described, native_library, pool
+from unitok.kernels.stack import ONE_AT_A_TIME, PARTS, Linear, NativeStack, Stack, described, native_library, threads
 
 if TYPE_CHECKING:
     from unitok.model.lm import UnitokLM
@@ -93,7 +93,7 @@ class NativeFrame:
                 all_scales.data_ptr(), hidden.data_ptr(), filters.data_ptr(), uniform.data_ptr(), tokens.data_ptr(),
                 gained.data_ptr(),
             )  # fmt: skip
-            native_library().run_frame(pool(), ctypes.byref(frame))
+            native_library().run_frame(threads(), ctypes.byref(frame))
         return tokens, gained
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unitok.model.cache import StaticCache
     from unitok.model.transformer import Transformer
 
-__all__ = ["Linear", "NativeStack", "Stack", "attach_stacks", "described", "native_library", "native_linear", "pool"]
+__all__ = ["Linear", "NativeStack", "Stack", "attach_stacks", "described", "native_library", "native_linear", "threads"]
 
 ONE_AT_A_TIME = Lock()
 """The kernels' threads serve one call; Python's own may make several."""
@@ -134,7 +134,7 @@ class NativeStack:
             sin.data_ptr(),
         )  # fmt: skip
         with ONE_AT_A_TIME:
-            native_library().run_stack(pool(), self.described(cache), ctypes.byref(at), states.data_ptr())
+            native_library().run_stack(threads(), self.described(cache), ctypes.byref(at), states.data_ptr())
         return states.view(B, s, D)
 
     def described(self, cache: StaticCache) -> Any:
@@ -183,7 +183,7 @@ def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: 
     out = x.new_empty(*x.shape[:-1], matrix.rows)
     with ONE_AT_A_TIME:
         native_library().run_linear(
-            pool(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr()
+            threads(), ctypes.byref(matrix), x.numel() // x.shape[-1], x.data_ptr(), out.data_ptr()
         )
     return out
 
@@ -235,19 +235,23 @@ def native_library() -> ctypes.CDLL:
     """Return the kernels, which have to be there, with the types of what their functions take."""
     found = library()
     assert found is not None, "asked for kernels that are not there"
-    found.new_pool.restype = c_void_p
-    found.run_stack.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p]
-    found.run_frame.argtypes = [c_void_p, c_void_p]
-    found.run_linear.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_void_p]
+    found.run_stack.argtypes = [c_int32, c_void_p, c_void_p, c_void_p]
+    found.run_frame.argtypes = [c_int32, c_void_p]
+    found.run_linear.argtypes = [c_int32, c_void_p, c_int64, c_void_p, c_void_p]
     return found
 
 
-def pool() -> int:
-    """Return the threads that work on a call, as many as PyTorch uses now."""
-    return _pool_of(torch.get_num_threads(), os.getpid())
+def threads() -> int:
+    """Return how many threads work on a call: as many as PyTorch uses now, whose OpenMP they are."""
+    return 1 if _forked else torch.get_num_threads()
 
 
-@cache
-def _pool_of(n_threads: int, process: int) -> int:
-    """Return threads that are there for the rest of the process; a process that was forked off has none of its own."""
-    return native_library().new_pool(c_int32(n_threads))
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+_forked = False
+"""A process that was forked off has none of the threads OpenMP began before, and would wait for them."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

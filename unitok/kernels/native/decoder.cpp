@@ -13,16 +13,12 @@ using namespace unitok;
 
 extern "C" {
 
-void* new_pool(int32_t n_threads) { return new Pool(n_threads); }
+void run_stack(int32_t n_threads, const Stack* stack, const Positions* at, float* x) { run(n_threads, *stack, *at, x); }
 
-void run_stack(void* pool, const Stack* stack, const Positions* at, float* x) {
-  run(*static_cast<Pool*>(pool), *stack, *at, x);
+void run_linear(int32_t n_threads, const Linear* matrix, int64_t M, const float* x, float* y) {
+  run(n_threads, *matrix, M, x, y);
 }
 
-void run_linear(void* pool, const Linear* matrix, int64_t M, const float* x, float* y) {
-  run(*static_cast<Pool*>(pool), *matrix, M, x, y);
-}
-
-void run_frame(void* pool, const Frame* frame) { run(*static_cast<Pool*>(pool), *frame); }
+void run_frame(int32_t n_threads, const Frame* frame) { run(n_threads, *frame); }
 
 }  // extern "C"

@@ -58,7 +58,7 @@ inline void draw_rows(const Frame& frame, int64_t k, const std::vector<float>& l
   }
 }
 
-inline void run(Pool& pool, const Frame& frame) {
+inline void run(int n_threads, const Frame& frame) {
   const int64_t n = frame.n_rows, R = frame.n_states, D = frame.width, Kc = frame.n_codebooks;
   const int64_t d = frame.projection.rows;
   std::vector<int64_t> shadow(n), owner(R), row, position, length;  // shadow: where those of a row begin
@@ -78,14 +78,14 @@ inline void run(Pool& pool, const Frame& frame) {
         row.push_back(r), position.push_back(M == 2 ? m : k), length.push_back(position.back() + 1);
       }
     }
-    run(pool, frame.projection, R * M, inputs.data(), x.data());
-    run(pool, *frame.stack, Positions{R * M, Kc, row.data(), position.data(), length.data(), frame.cos, frame.sin}, x.data());
+    run(n_threads, frame.projection, R * M, inputs.data(), x.data());
+    run(n_threads, *frame.stack, Positions{R * M, Kc, row.data(), position.data(), length.data(), frame.cos, frame.sin}, x.data());
     for (int64_t r = 0; r < R; ++r)
       std::memcpy(states.data() + r * d, x.data() + (r * M + M - 1) * d, d * sizeof(float));
     logits.resize(R * frame.heads[k - 1].rows);
-    run(pool, frame.heads[k - 1], R, states.data(), logits.data());
-    pool.run([&](int thread) {
-      const Share share(n, thread, pool.size());
+    run(n_threads, frame.heads[k - 1], R, states.data(), logits.data());
+    in_threads(n_threads, [&](int thread, int threads) {
+      const Share share(n, thread, threads);
       draw_rows(frame, k, logits, shadow, share.first, share.stop);
     });
   }

@@ -260,11 +260,11 @@ void multiply(const Linear& matrix, Inputs& inputs, const Share& share, Put put)
 }
 
 // y [M, rows] = x [M, cols] times a matrix, as many vectors at a time as stay near the processor.
-inline void run(Pool& pool, const Linear& matrix, int64_t M, const float* x, float* y) {
+inline void run(int n_threads, const Linear& matrix, int64_t M, const float* x, float* y) {
   constexpr int64_t at_once = 32;
-  pool.run([&](int thread) {
+  in_threads(n_threads, [&](int thread, int n) {
     Inputs inputs;
-    const Share share(matrix.rows, thread, pool.size());
+    const Share share(matrix.rows, thread, n);
     for (int64_t first = 0; first < M; first += at_once) {
       inputs.take(x + first * matrix.cols, std::min(at_once, M - first), matrix);
       multiply(matrix, inputs, share,

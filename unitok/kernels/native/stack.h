@@ -124,13 +124,12 @@ inline void attend_heads(const Stack& stack, const Layer& layer, const Positions
 }
 
 // x [M, D] through the whole stack, in place; new keys and values go into the cache.
-inline void run(Pool& pool, const Stack& stack, const Positions& at, float* x) {
+inline void run(int n_threads, const Stack& stack, const Positions& at, float* x) {
   const int64_t M = at.n, D = stack.width, F = stack.ff_width, E = stack.head_width;
   const int64_t q_width = stack.n_heads * E, kv_width = stack.kv_heads * E, width = q_width + 2 * kv_width;
   std::vector<float> qkv(M * width), mixed(M * q_width), gated(M * F);
-  Barrier barrier(pool.size());
-  pool.run([&](int thread) {
-    const int n = pool.size();
+  Barrier barrier;
+  in_threads(n_threads, [&](int thread, int n) {
     const Share of_q(q_width, thread, n), of_kv(kv_width, thread, n), of_width(D, thread, n), of_ff(F, thread, n);
     const int64_t first_head = stack.kv_heads * thread / n, stop_head = stack.kv_heads * (thread + 1) / n;
     Inputs inputs;
@@ -145,20 +144,20 @@ inline void run(Pool& pool, const Stack& stack, const Positions& at, float* x) {
       multiply(layer.q, inputs, of_q, put_at(0));
       multiply(layer.k, inputs, of_kv, put_at(q_width));
       multiply(layer.v, inputs, of_kv, put_at(q_width + kv_width));
-      barrier.wait();
+      barrier.wait(n);
       attend_heads(stack, layer, at, qkv.data(), first_head, stop_head, mixed.data());
-      barrier.wait();
+      barrier.wait(n);
       inputs.take(mixed.data(), M, layer.out);
       multiply(layer.out, inputs, of_width, add_to_x);
-      barrier.wait();
+      barrier.wait(n);
       normalize_all(x, layer.feed_forward_norm, layer.gate, M, stack.eps, inputs);
       multiply(layer.gate, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gates[m * F + r] = y; });
       for (int64_t m = 0; m < M; ++m) silu(gates.data() + m * F, of_ff);
       multiply(layer.up, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gated[m * F + r] = gates[m * F + r] * y; });
-      barrier.wait();
+      barrier.wait(n);
       inputs.take(gated.data(), M, layer.down);
       multiply(layer.down, inputs, of_width, add_to_x);
-      barrier.wait();
+      barrier.wait(n);
     }
   });
   for (int64_t m = 0; m < M; ++m) normalize(x + m * D, stack.norm, D, stack.eps, x + m * D);
