@@ -16,14 +16,14 @@ export OUT SCALE PYTHON # for the shells of `each`
 
 # name, items to train on, items held out, audio fields, options of `unitok synth`
 CORPORA="
-grammar 2500 100 audio --seed 41
-wordnet 3000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
-translation 2500 200 audio,target_audio --corpus translation --seed 43
-sounds 2500 200 audio --corpus sounds --seed 44
-questions 2000 200 audio --corpus questions --seed 45
+grammar 6000 100 audio --seed 41
+wordnet 6000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
+translation 4000 200 audio,target_audio --corpus translation --seed 43
+sounds 3000 200 audio --corpus sounds --seed 44
+questions 3000 200 audio --corpus questions --seed 45
 languages 1500 200 audio --corpus languages --seed 46
 styles 1200 200 audio,source_audio,other_audio --corpus styles --seed 47
-commands 1500 200 audio --corpus commands --seed 48
+commands 2000 200 audio --corpus commands --seed 48
 dialogues 1000 200 audio,answer_audio --corpus dialogues --seed 49
 mixtures 800 100 audio,noisy_audio --corpus mixtures --seed 50
 "
