@@ -1,6 +1,8 @@
 """Native kernels: what PyTorch gives, from the weights as they are, in every batch, and only where they fit."""
 
 import copy
+import multiprocessing
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -153,6 +155,27 @@ def test_gradients_go_through_pytorch():
     layer(x).sum().backward()
     expected = (layer.weight.float() * layer.scale[:, None]).sum(dim=0).expand(2, -1)
     torch.testing.assert_close(x.grad, expected)
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_waits_for_no_thread_of_its_parent():
+    weight, x = torch.randn(64, 64), torch.randn(1, 64)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        expected = linear(weight, None, None, x)
+        child = multiprocessing.get_context("fork").Process(target=_check_linear, args=(weight, x, expected))
+        child.start()
+        child.join(60)
+        child.kill()
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _check_linear(weight, x, expected):
+    assert torch.equal(linear(weight, None, None, x), expected)
 
 
 @needs_kernels

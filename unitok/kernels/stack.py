@@ -107,7 +107,7 @@ class NativeStack:
         return type(None), ()
 
     def takes(self, x: Tensor, cache: StaticCache) -> bool:
-        """Are the new positions `[B, s, D]` few, and states and cache of the type and where the kernels read them?"""
+        """Are states `[B, s, D]` few, of the type and where the kernels read them, and wanted without gradients?"""
         tensors = [x, cache.keys[0]] if cache.in_place else []
         few = x.shape[0] * x.shape[1] <= self._most_positions and not torch.is_grad_enabled()
         return few and bool(tensors) and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
