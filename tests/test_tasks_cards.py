@@ -66,6 +66,13 @@ def test_the_named_tasks_ship():
     assert sorted(list_tasks() + list_pipelines()) == sorted(list_cards("tasks"))
 
 
+def test_labels_may_be_spelled_byte_by_byte():
+    cards = [Task.load(name) for name in list_tasks()]
+    limits = {task.name: task.generate.max_text_tokens for task in cards if task.targets[-1].kind == "label"}
+    assert {"sv", "lid", "ac"} <= limits.keys()
+    assert [name for name, limit in limits.items() if limit is not None and limit < len("different speakers")] == []
+
+
 def test_the_tts_card_means_what_it_says():
     task = Task.load("tts")
     assert task.conditions == (
