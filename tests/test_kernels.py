@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import platform
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest
 from unitok.generation.guidance import GuidanceStep
-from unitok.kernels import attach, build, linear, native_frame, pages, why_not, without
+from unitok.kernels import attach, build, linear, native_frame, pages, stack, why_not, without
 from unitok.model.cache import StaticCache
 from unitok.model.compact import WEIGHT_TYPES, CompactLinear, compact
 from unitok.model.config import RopeScaling, TransformerConfig
@@ -348,8 +349,43 @@ def test_without_a_compiler_there_are_none_and_it_says_why(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     assert build.library() is None
     assert build.why_not() == "there is no C++ compiler (g++ or clang++)"
+    assert build.origin() == ""
     monkeypatch.setenv("UNITOK_KERNELS", "0")
     assert build.why_not() == "UNITOK_KERNELS=0"
+
+
+@needs_kernels
+@pytest.mark.skipif(platform.machine() not in build.PROCESSORS, reason="wheels have nothing for this machine")
+def test_a_wheel_brings_native_code_where_there_is_no_compiler(monkeypatch, tmp_path):
+    kinds = build.PROCESSORS[platform.machine()]
+    kind = torch.backends.cpu.get_cpu_capability() if len(kinds) > 1 else "DEFAULT"
+    monkeypatch.setattr(build, "PROCESSORS", {platform.machine(): {kind: kinds[kind]}})
+    monkeypatch.setenv("UNITOK_KERNELS", "0")
+    assert build.compile_for_wheel(tmp_path) == []
+    monkeypatch.delenv("UNITOK_KERNELS")
+    [path] = build.compile_for_wheel(tmp_path)
+
+    monkeypatch.setattr(build, "OF_WHEEL", tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(build, "library", build.library.__wrapped__)
+    found = build.library()
+    assert found is not None
+    assert found._name == str(path)
+    assert build.origin() == "of the wheel"
+    monkeypatch.setattr(stack, "library", lambda: found)
+    weight, x = torch.randn(70, 50), torch.randn(3, 50)
+    assert torch.allclose(linear(weight, None, None, x), x @ weight.T, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.skipif(build.origin() == "of the wheel", reason="nothing is compiled here")
+def test_a_file_in_the_wheel_that_does_not_load_is_passed_over(monkeypatch, tmp_path):
+    for kind in ("avx2", "avx512", "default"):
+        (tmp_path / f"decoder-{platform.machine()}-{kind}.so").write_text("no library")
+    monkeypatch.setattr(build, "OF_WHEEL", tmp_path)
+    monkeypatch.setattr(build, "library", build.library.__wrapped__)
+    assert build.origin() == "compiled for this processor"
 
 
 def test_a_compiler_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):

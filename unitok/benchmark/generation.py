@@ -36,7 +36,7 @@ def measure_generation(
         batch: Different requests at once.
         repeats: Of each model, in turn.
     """
-    from unitok.kernels import why_not
+    from unitok.kernels import origin, why_not
 
     models: dict[str, Contender] = {}
     for dtype in dtypes:
@@ -71,8 +71,9 @@ def measure_generation(
         "floor_ms": "FLOOR MS", "times_floor": "x FLOOR", "clean": "CLEAN",
     }  # fmt: skip
     about = {
-        **settings(), "bandwidth_gb_per_s": round(bandwidth, 1), "kernels": why_not() or "native", "frames": frames,
-        "prompt": prompt, "batch": batch,
+        **settings(), "bandwidth_gb_per_s": round(bandwidth, 1),
+        "kernels": f"native, {origin()}" if origin() else why_not(),
+        "frames": frames, "prompt": prompt, "batch": batch,
     }  # fmt: skip
     note = (
         f"{batch} x {frames} frames after {prompt} positions, {about['threads']} threads, memory {bandwidth:.1f} GB/s, "

@@ -146,8 +146,8 @@ def _torchaudio(fix: bool) -> str:
 
 
 def _kernels(fix: bool) -> str:
-    """Compile the kernels, which takes some seconds the first time."""
-    from unitok.kernels import why_not
+    """Find the native code, or compile it, which takes some seconds the first time."""
+    from unitok.kernels import origin, why_not
 
     if reason := why_not():
         raise Problem(
@@ -155,7 +155,7 @@ def _kernels(fix: bool) -> str:
             "install a C++ compiler, such as Debian's g++",
             optional=True,
         )
-    return "compiled for this processor"
+    return f"native code {origin()}"
 
 
 def _codecs(fix: bool) -> str:

@@ -106,11 +106,12 @@ def values(args: argparse.Namespace, fields: Sequence[Field]) -> dict[str, Any]:
 def load_model(args: argparse.Namespace, name: str | Path | None = None) -> Model:
     """Load the model that was asked for, or the one named (this imports torch)."""
     from unitok.api import load
-    from unitok.kernels import attach, why_not
+    from unitok.kernels import attach, origin, why_not
     from unitok.model.compact import weight_type
 
     model = load(name or args.model, device=args.device, dtype=args.dtype)
-    kernels = "native" if attach(model.lm) else f"PyTorch's ({why_not() or 'the model is of another kind'})"
+    native = attach(model.lm)
+    kernels = f"native, {origin()}" if native else f"PyTorch's ({why_not() or 'the model is of another kind'})"
     logger.debug("%s: weights %s, kernels %s", model.name, weight_type(model.lm), kernels)
     return model
 

@@ -1,4 +1,4 @@
-"""Native code for generation on CPUs: compiled on first use where there is a compiler, never needed.
+"""Native code for generation on CPUs: of the wheel, or compiled on first use where there is a compiler; never needed.
 
 At a few positions PyTorch's products read weights at about half the speed of the memory; these read them at all of it,
 and do a whole Transformer stack in one call. Importing this imports and compiles nothing.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unitok.kernels.frame import NativeFrame
     from unitok.model.lm import UnitokLM
 
-__all__ = ["FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame", "why_not", "without"]
+__all__ = ["FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame", "origin", "why_not", "without"]
 
 FEW_POSITIONS = 16
 """At more positions than these the arithmetic takes the time, and PyTorch does it better."""
@@ -74,3 +74,10 @@ def why_not() -> str:
     from unitok.kernels.build import why_not
 
     return why_not()
+
+
+def origin() -> str:
+    """Return where the native code comes from, in words; empty where there is none."""
+    from unitok.kernels.build import origin
+
+    return origin()

@@ -1,4 +1,4 @@
-"""Compile `native/decoder.cpp` for this machine, once, into the user's cache; without a compiler there is none.
+"""Where the native code comes from: the wheel, which has it for common processors, or a compiler, once, on first use.
 
 The environment: `UNITOK_KERNELS=0` goes without, `CXX` names the compiler, `UNITOK_CACHE` the folder of caches.
 """
@@ -16,38 +16,90 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-__all__ = ["library", "why_not"]
+__all__ = ["compile_for_wheel", "library", "origin", "why_not"]
 
 SOURCE = Path(__file__).with_name("native") / "decoder.cpp"
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+OF_WHEEL = Path(__file__).with_name("compiled")
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 THREADS = ("-fopenmp", "-fopenmp-simd")
 """Several threads, or where the compiler comes without OpenMP one."""
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
+PROCESSORS: dict[str, dict[str, tuple[str, ...]]] = {
+    "x86_64": {"AVX2": ("-mavx2", "-mfma"), "AVX512": ("-mavx2", "-mfma", *_AVX512)},
+    "aarch64": {"DEFAULT": ()},
+}
+"""What wheels are compiled for: by machine and by what PyTorch calls a processor's abilities, the compiler's flags."""
 
 logger = logging.getLogger("unitok")
 _reason = ""
+_origin = ""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled kernels; None where there are none, and `why_not` says why."""
-    global _reason
-    try:
-        return ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
-        _reason = str(error)
-        logger.debug("no native kernels: %s", _reason)
+    """Return the native code; None where there is none, and `why_not` says why."""
+    global _reason, _origin
+    if os.environ.get("UNITOK_KERNELS") == "0":
+        _reason = "UNITOK_KERNELS=0"
         return None
+    for place, find in (("of the wheel", _path_in_wheel), ("compiled for this processor", _compiled)):
+        try:
+            found = ctypes.CDLL(str(find()))
+        except (OSError, subprocess.SubprocessError) as error:
+            _reason = str(error)
+            logger.debug("no native code %s: %s", place, _reason)
+        else:
+            _origin = place
+            return found
+    return None
 
 
 def why_not() -> str:
-    """Return why there are no kernels; empty where there are."""
+    """Return why there is no native code; empty where there is."""
     return "" if library() is not None else _reason
 
 
+def origin() -> str:
+    """Return where the native code comes from, in words; empty where there is none."""
+    return _origin if library() is not None else ""
+
+
+def compile_for_wheel(folder: Path) -> list[Path]:
+    """Compile for each of this machine's `PROCESSORS`; none without a compiler, or with `UNITOK_KERNELS=0`.
+
+    OpenMP is not linked: its functions are those that PyTorch has loaded when unitok loads this.
+
+    Returns:
+        The files written into `folder`.
+    """
+    compiler = _compiler()
+    if compiler is None or os.environ.get("UNITOK_KERNELS") == "0":
+        return []
+    made = []
+    for processor, flags in PROCESSORS.get(platform.machine(), {}).items():
+        path = folder / _name_in_wheel(processor)
+        compiled = path.with_suffix(".o")
+        _run([compiler, *FLAGS, *flags, "-fopenmp", "-c", str(SOURCE), "-o", str(compiled)])
+        _run([compiler, "-shared", "-s", "-static-libstdc++", "-static-libgcc", str(compiled), "-o", str(path)])
+        made.append(path)
+    return made
+
+
+def _path_in_wheel() -> Path:
+    from torch.backends.cpu import get_cpu_capability
+
+    path = OF_WHEEL / _name_in_wheel(get_cpu_capability() if platform.machine() == "x86_64" else "DEFAULT")
+    if not path.is_file():
+        raise OSError(f"no {path.name} came with this installation")
+    return path
+
+
+def _name_in_wheel(processor: str) -> str:
+    return f"decoder-{platform.machine()}-{processor.lower()}.so"
+
+
 def _compiled() -> Path:
-    if os.environ.get("UNITOK_KERNELS") == "0":
-        raise OSError("UNITOK_KERNELS=0")
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
+    compiler = _compiler()
     if compiler is None:
         raise OSError("there is no C++ compiler (g++ or clang++)")
     sources = [path.read_text() for path in sorted(SOURCE.parent.iterdir())]
@@ -59,15 +111,23 @@ def _compiled() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / path.name
-            for threads in THREADS:
-                command = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(made)]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-                if not done.returncode:
-                    break
-            else:
-                raise OSError(f"{compiler} failed: {done.stderr.strip()[:500]}")
+            command = [compiler, *FLAGS, "-march=native", "-shared", str(SOURCE), "-o", str(made)]
+            try:
+                _run([*command, THREADS[0]])
+            except OSError:
+                _run([*command, THREADS[1]])
             os.replace(made, path)
     return path
+
+
+def _compiler() -> str | None:
+    return os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()[:500]}")
 
 
 def _processor() -> str:
