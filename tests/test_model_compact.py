@@ -29,9 +29,24 @@ def test_whole_numbers_are_the_nearest_of_each_row():
         torch.testing.assert_close(made(x), x @ (made.weight * made.scale[:, None]).T)
 
 
-def test_many_positions_and_few_give_the_same():
+def test_four_bits_are_the_nearest_of_each_group():
     torch.manual_seed(0)
-    made = CompactLinear.of(nn.Linear(24, 10), "int8")
+    layer = nn.Linear(100, 5, bias=False)
+    made = CompactLinear.of(layer, "int4")
+    assert made.weight.shape == (5, 64), "two numbers in a byte, rows filled up"
+    for start in (0, 64):
+        weight = layer.weight.detach()[:, start : start + 64]
+        scale = weight.abs().amax(dim=1, keepdim=True) / 7
+        torch.testing.assert_close(made.float_weight()[:, start : start + 64], (weight / scale).round() * scale)
+    x = torch.randn(40, 100)
+    with without():
+        torch.testing.assert_close(made(x), x @ made.float_weight().T)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_many_positions_and_few_give_the_same(kind):
+    torch.manual_seed(0)
+    made = CompactLinear.of(nn.Linear(24, 10), kind)
     x = torch.randn(40, 24)
     few = torch.cat([made(part) for part in x.split(4)])
     torch.testing.assert_close(few, made(x), rtol=0, atol=1e-4)
@@ -49,7 +64,7 @@ def test_without_native_code_few_positions_give_nearly_the_same():
         assert float((few - whole).norm() / whole.norm()) < bound
 
 
-@pytest.mark.parametrize(("kind", "bound"), [("bfloat16", 0.01), ("int8", 0.01)])
+@pytest.mark.parametrize(("kind", "bound"), [("bfloat16", 0.01), ("int8", 0.01), ("int4", 0.1)])
 def test_the_loss_hardly_changes(kind, bound):
     builder = toy_builder()
     batch = collate(
@@ -64,25 +79,26 @@ def test_the_loss_hardly_changes(kind, bound):
     assert 0 < abs(float(after / before) - 1) < bound
 
 
-def test_a_stored_model_is_small_and_the_same_when_loaded(tmp_path):
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_a_stored_model_is_small_and_the_same_when_loaded(kind, tmp_path):
     parts = toy_parts()
-    folders = {kind: save_checkpoint(tmp_path / kind, parts, dtype=kind) for kind in ("float32", "int8")}
+    folders = {dtype: save_checkpoint(tmp_path / dtype, parts, dtype=dtype) for dtype in ("float32", kind)}
     assert weight_type(parts.lm) == "float32", "saving changes nothing"
-    loaded = load_checkpoint(folders["int8"])
-    assert weight_type(loaded.lm) == "int8"
-    expected = unitok.load(folders["float32"], dtype="int8")
-    made = unitok.load(folders["int8"])
+    loaded = load_checkpoint(folders[kind])
+    assert weight_type(loaded.lm) == kind
+    expected = unitok.load(folders["float32"], dtype=kind)
+    made = unitok.load(folders[kind])
     request = {"text": "hello", "max_seconds": 0.6, "seed": 3}
     assert torch.equal(made.generate("tts", **request).samples, expected.generate("tts", **request).samples)
-    save_checkpoint(tmp_path / "again", loaded, dtype="int8")
+    save_checkpoint(tmp_path / "again", loaded, dtype=kind)
     for name, weight in load_checkpoint(tmp_path / "again").lm.state_dict().items():
         assert torch.equal(weight, loaded.lm.state_dict()[name])
 
 
 def test_what_cannot_be_is_said(tmp_path):
     model = toy_model()
-    with pytest.raises(UnitokError, match=r"weights of type 'int4', allowed: float32, bfloat16, int8. Did you mean"):
-        model.quantize("int4")
+    with pytest.raises(UnitokError, match=r"weights of type 'int3', allowed: float32, bfloat16, int8, int4. Did you"):
+        model.quantize("int3")
     model.quantize("int8")
     model.quantize("int8")
     with pytest.raises(UnitokError, match="the weights are int8 already: load the model with float32 weights"):

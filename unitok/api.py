@@ -71,8 +71,8 @@ def load(
     Args:
         name_or_path: `"mini"`, which comes with unitok, or a checkpoint folder.
         device: Where to run it, such as `"cuda"`; default: a GPU if there is one, else the CPU.
-        dtype: Weights in memory: `"float32"`, `"bfloat16"` or `"int8"`, see `Model.quantize`; default: `"int8"` where
-            they are stored so, else `"float32"`.
+        dtype: Weights in memory: `"float32"`, `"bfloat16"`, `"int8"` or `"int4"`, see `Model.quantize`; default:
+            `"int8"` or `"int4"` where they are stored so, else `"float32"`.
 
     Raises:
         CheckpointError: If there is no such checkpoint, or it is incomplete or damaged.
@@ -120,7 +120,8 @@ class Model:
         """Keep the weights of linear layers in fewer bits: less memory, and at batch 1 as much less time.
 
         Args:
-            dtype: `"int8"` (a scale for each row), `"bfloat16"`, or `"float32"`, which leaves them as they are.
+            dtype: `"int8"` (a scale for each row), `"int4"` (one for 64 weights), `"bfloat16"`, or `"float32"`, which
+                leaves them as they are.
 
         Raises:
             UnitokError: If there is no such type, or the weights have fewer bits already.

@@ -53,7 +53,9 @@ TEXT, AUDIO, SEMANTIC = "tokenizers/text", "tokenizers/audio", "tokenizers/seman
 TASKS, FEATURES = "tasks", "features"
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
 REMEDY = "copy or export the checkpoint again"
-WEIGHT_TYPES = ("float32", "bfloat16", "float16", "int8")
+WEIGHT_TYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+WHOLE_NUMBERS = ("int8", "int4")
+"""Types in which weights stay when they are loaded (`unitok.model.compact`)."""
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"
 
 
@@ -158,7 +160,7 @@ def save_checkpoint(
         folder: Where to.
         checkpoint: The parts.
         dtype: How weights are stored: `float32`, `bfloat16` or `float16`, which are float32 again when loaded; or
-            `int8`, of linear layers, which they stay (`unitok.model.compact`).
+            `int8` and `int4`, of linear layers, which they stay (`unitok.model.compact`).
         readme: The model card (Markdown); default: one that states what is known from the parts.
 
     Returns:
@@ -184,7 +186,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint folder, or an adapter folder and the model it belongs to; weights become float32, or stay int8.
+    """Read a checkpoint folder, or an adapter folder and its model; weights that are no whole numbers become float32.
 
     Args:
         name_or_path: A folder, or the name of a checkpoint that comes with unitok.
@@ -249,7 +251,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
         "unitok_version": __version__,
         "name": checkpoint.name,
         "model": checkpoint.lm.config.to_dict(),
-        **({"weights": "int8"} if dtype == "int8" else {}),
+        **({"weights": dtype} if dtype in WHOLE_NUMBERS else {}),
         "vocabulary": vocabulary.hash,
         "tokenizers": {
             part: {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint}
@@ -277,9 +279,10 @@ def _save_weights(folder: Path, lm: UnitokLM, dtype: str) -> None:
 
     from unitok.model.compact import compact
 
-    if dtype == "int8":
-        lm, dtype = copy.deepcopy(lm), "float32"
-        compact(lm, "int8")
+    if dtype in WHOLE_NUMBERS:
+        lm = copy.deepcopy(lm)
+        compact(lm, dtype)
+        dtype = "float32"
     kept: dict[int, str] = {}
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in lm.state_dict().items():

@@ -101,13 +101,13 @@ class Unitok:
         lm, self._builder = random_lm(sizes)
         self.operations_per_position = 2.0 * sum(weight.numel() for weight in lm.transformer.parameters())
         """Multiplications and additions of the global Transformer."""
+        self.n_parameters = sum(parameter.numel() for parameter in lm.parameters())
         compact(lm, dtype)
         lay_out(lm)
         self._task = Task.load("tts")
         self._engine = Engine(lm, self._builder.vocabulary)
         self._native = native
         parts = {name: _bytes(part) for name, part in lm.named_children()}
-        self.n_parameters = sum(tensor.numel() for tensor in (*lm.parameters(), *_weights(lm)))
         local_steps = sizes.codebooks  # two positions at first, which the weights are read once for, and a head each
         self.bytes_per_frame = parts["transformer"] + parts.get("head", 0) + parts.get("slot_heads", 0)
         if lm.local is not None:
@@ -275,10 +275,6 @@ def _transformers() -> Any:
     return transformers
 
 
-def _weights(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [b for n, b in module.named_buffers() if n.endswith(".weight")]
-
-
 def _bytes(module: torch.nn.Module) -> float:
-    tensors = [*module.parameters(), *_weights(module)]
-    return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    buffers = [buffer for name, buffer in module.named_buffers() if name.endswith((".weight", ".scale"))]
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *buffers)))

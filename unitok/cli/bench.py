@@ -86,7 +86,7 @@ def _add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         action="append",
-        choices=("float32", "bfloat16", "int8"),
+        choices=("float32", "bfloat16", "int8", "int4"),
         help="weights of unitok's model; may be repeated (default: float32)",
     )
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16", "float16", "int8"),
+        choices=("float32", "bfloat16", "float16", "int8", "int4"),
         default="float32",
         help="type of the stored weights (default: float32)",
     )
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if args.to == "unitok":
         print(f"{save_checkpoint(args.out, checkpoint, dtype=args.dtype)}: unitok.load('{args.out}') loads it.")
     else:
-        if args.dtype == "int8":
-            raise UnitokError("--dtype int8 is unitok's own; for transformers: float32, bfloat16 or float16.")
+        if args.dtype in ("int8", "int4"):
+            raise UnitokError(f"--dtype {args.dtype} is unitok's own; for transformers: float32, bfloat16 or float16.")
         folder = export_text_model(checkpoint, args.out, getattr(torch, args.dtype))
         print(f"{folder}: transformers.AutoModelForCausalLM.from_pretrained('{folder}') loads it.")
     return 0

@@ -42,8 +42,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, … (default: a GPU if there is one)")
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16", "int8"),
-        help="weights in memory: fewer bits are faster, int8 the fastest (default: as stored, float32 at most)",
+        choices=("float32", "bfloat16", "int8", "int4"),
+        help="weights in memory: fewer bits are faster; int8 sounds the same, int4 nearly so (default: as stored)",
     )
     parser.add_argument("--lang", metavar="CODE", help="language of the result (default: the model's, if it has one)")
 

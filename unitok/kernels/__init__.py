@@ -21,7 +21,7 @@ __all__ = ["FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame"
 FEW_POSITIONS = 16
 """At more positions than these the arithmetic takes the time, and PyTorch does it better."""
 MANY_POSITIONS = 512
-"""The same of weights of 8 bits, which PyTorch would have to widen first."""
+"""The same of weights of 8 and 4 bits, which PyTorch would have to widen first."""
 
 _wanted = True
 

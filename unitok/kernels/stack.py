@@ -28,7 +28,8 @@ __all__ = ["Linear", "NativeStack", "Stack", "attach_stacks", "described", "nati
 
 ONE_AT_A_TIME = Lock()
 """The kernels' threads serve one call; Python's own may make several."""
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
+"""By the type of a weight tensor; those of 4 bits lie in bytes, two in each."""
 
 
 class Linear(Structure):
@@ -99,8 +100,8 @@ class NativeStack:
             config.kv_heads, config.head_width, config.ff_width, config.norm_eps,
         )  # fmt: skip
         self._angles = torch.empty(2, 0, config.head_width)
-        kinds = {layer.q.kind for layer in layers}
-        self._most_positions = MANY_POSITIONS if kinds == {KINDS[torch.int8]} else FEW_POSITIONS
+        whole = all(layer.q.kind >= KINDS[torch.int8] for layer in layers)
+        self._most_positions = MANY_POSITIONS if whole else FEW_POSITIONS
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Copies of a model, in this process or another, have weights of their own: `attach` makes them a new one."""
@@ -178,7 +179,8 @@ def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: 
         return None
     if weight.dtype not in KINDS or not weight.is_contiguous() or library() is None:
         return None
-    matrix = Linear(_address(weight), _address(scale), _address(bias), *weight.shape, KINDS[weight.dtype])
+    rows, kind = len(weight), KINDS[weight.dtype]
+    matrix = Linear(_address(weight), _address(scale), _address(bias), rows, x.shape[-1], kind)
     x = x.contiguous()
     out = x.new_empty(*x.shape[:-1], matrix.rows)
     with ONE_AT_A_TIME:
@@ -218,7 +220,9 @@ def described(layer: Any) -> Linear:
     """Return a linear layer, or a compact one, as the kernels take it."""
     weight = layer.weight
     scale = _address(getattr(layer, "scale", None))
-    return Linear(_address(weight), scale, _address(layer.bias), *weight.shape, KINDS[weight.dtype])
+    return Linear(
+        _address(weight), scale, _address(layer.bias), layer.out_features, layer.in_features, KINDS[weight.dtype]
+    )
 
 
 def _address(tensor: Tensor | None) -> int | None:

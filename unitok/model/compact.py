@@ -1,7 +1,8 @@
-"""Linear layers with weights of 8 or 16 bits, for generation: at batch 1 a model takes the time of reading them.
+"""Linear layers with weights of 4, 8 or 16 bits, for generation: at batch 1 a model takes the time of reading them.
 
 `int8`: each row of a matrix has a scale of its own, `weight[r] = round(float_weight[r] / scale[r])`, whole numbers from
--127 to 127. `bfloat16`: no scale. Inputs and outputs are float32. Letters: R rows (outputs), N columns (inputs).
+-127 to 127. `int4`: each `GROUP` of a row has one, whole numbers from -7 to 7, packed as `native/products.h` says.
+`bfloat16`: no scale. Inputs and outputs are float32. Letters: R rows (outputs), N columns (inputs), G groups of a row.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from unitok.kernels import FEW_POSITIONS, MANY_POSITIONS, linear
 
 __all__ = ["WEIGHT_TYPES", "CompactLinear", "WeightType", "compact", "weight_type"]
 
-WeightType = Literal["float32", "bfloat16", "int8"]
+WeightType = Literal["float32", "bfloat16", "int8", "int4"]
+GROUP = 64
+"""Weights of 4 bits that share a scale."""
+KINDS: dict[torch.dtype, WeightType] = {torch.bfloat16: "bfloat16", torch.int8: "int8", torch.uint8: "int4"}
 KEPT = ("slot_projection", "feature_inputs")
 """Parts of a language model that stay as they are: one is used in pieces, the others belong to encoders."""
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
@@ -29,11 +33,17 @@ class CompactLinear(nn.Module):
     def __init__(self, n_inputs: int, n_outputs: int, bias: bool, kind: WeightType) -> None:
         """Make a layer of zeros; `of` rounds a trained one."""
         super().__init__()
+        self.in_features, self.out_features = n_inputs, n_outputs
         self.weight: Tensor
         self.scale: Tensor | None
         self.bias: Tensor | None
-        self.register_buffer("weight", torch.zeros(n_outputs, n_inputs, dtype=getattr(torch, kind)))
-        self.register_buffer("scale", torch.ones(n_outputs) if kind == "int8" else None)
+        n_groups = -(-n_inputs // GROUP)
+        if kind == "int4":
+            weight, scale = torch.zeros(n_outputs, n_groups * GROUP // 2, dtype=torch.uint8), (n_outputs, n_groups)
+        else:
+            weight, scale = torch.zeros(n_outputs, n_inputs, dtype=getattr(torch, kind)), (n_outputs,)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", torch.ones(scale) if kind in ("int8", "int4") else None)
         self.register_buffer("bias", torch.zeros(n_outputs) if bias else None)
 
     @classmethod
@@ -42,12 +52,30 @@ class CompactLinear(nn.Module):
         weight = layer.weight.detach().float()
         made = cls(layer.in_features, layer.out_features, layer.bias is not None, kind)
         if made.scale is not None:
-            made.scale.copy_(weight.abs().amax(dim=1).clamp_min(1e-12) / 127)
-            weight = (weight / made.scale[:, None]).round().clamp(-127, 127)
+            most = 127 if kind == "int8" else 7
+            grouped = weight[:, None] if kind == "int8" else _in_groups(weight)  # [R, 1, N] or [R, G, GROUP]
+            scale = grouped.abs().amax(dim=-1).clamp_min(1e-12) / most
+            made.scale.copy_(scale.view_as(made.scale))
+            whole = (grouped / scale[..., None]).round().clamp(-most, most)
+            weight = whole[:, 0] if kind == "int8" else _packed(whole)
         made.weight.copy_(weight)
         if made.bias is not None:
             made.bias.copy_(layer.bias.detach())
         return made.to(layer.weight.device)
+
+    @property
+    def kind(self) -> WeightType:
+        """What its weights are."""
+        return KINDS[self.weight.dtype]
+
+    def float_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the matrix `[R, N]` as numbers that PyTorch multiplies."""
+        if self.scale is None:
+            return self.weight.to(dtype)
+        if self.kind == "int8":
+            return self.weight.to(dtype) * self.scale[:, None]
+        grouped = _unpacked(self.weight).to(dtype) * self.scale[..., None]
+        return grouped.flatten(1)[:, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` `[…, N]` times the matrix, `[…, R]`."""
@@ -63,7 +91,7 @@ class CompactLinear(nn.Module):
         """Without native code: PyTorch multiplies whole numbers, on CPUs fast with inputs of 16 bits."""
         R, N = self.weight.shape
         # Its rows have to begin at multiples of 64 bytes: with others it reads where it must not.
-        if self.scale is None or x.device.type != "cpu" or R % 16 or N % 64:
+        if self.kind != "int8" or self.scale is None or x.device.type != "cpu" or R % 16 or N % 64:
             return self._many(x)
         rows, ones = x.reshape(-1, x.shape[-1]).bfloat16(), torch.ones_like(self.scale, dtype=torch.bfloat16)
         y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, ones).to(x.dtype) * self.scale
@@ -71,8 +99,7 @@ class CompactLinear(nn.Module):
 
     def _many(self, x: Tensor) -> Tensor:
         """Where the arithmetic takes the time: turn the weights into the numbers that PyTorch multiplies fast."""
-        weight = self.weight.to(x.dtype)
-        return F.linear(x, weight if self.scale is None else weight * self.scale[:, None], self.bias)
+        return F.linear(x, self.float_weight(x.dtype), self.bias)
 
 
 def compact(module: nn.Module, kind: str) -> None:
@@ -93,7 +120,7 @@ def compact(module: nn.Module, kind: str) -> None:
 def weight_type(module: nn.Module) -> WeightType:
     """Return the type of the linear layers' weights."""
     layer = next((part for part in module.modules() if isinstance(part, CompactLinear)), None)
-    return "float32" if layer is None else "bfloat16" if layer.scale is None else "int8"
+    return "float32" if layer is None else layer.kind
 
 
 def _replace(module: nn.Module, kind: WeightType) -> None:
@@ -104,3 +131,24 @@ def _replace(module: nn.Module, kind: WeightType) -> None:
             setattr(module, name, CompactLinear.of(child, kind))
         else:
             _replace(child, kind)
+
+
+def _in_groups(weight: Tensor) -> Tensor:
+    """Return a matrix `[R, N]` as `[R, G, GROUP]`, filled up with zeros."""
+    return F.pad(weight, (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+
+
+def _packed(whole: Tensor) -> Tensor:
+    """Return whole numbers `[R, G, GROUP]` as bytes `[R, G * GROUP / 2]`, two numbers in each."""
+    # Two halves of four rows of eight: bits 4k ... 4k+3 of a half's 16-bit word i are number i of row k.
+    rows = (whole.to(torch.int16) & 15).unflatten(2, (2, 4, 8))
+    words = torch.stack([rows[:, :, :, 0] | rows[:, :, :, 1] << 4, rows[:, :, :, 2] | rows[:, :, :, 3] << 4], dim=-1)
+    return words.flatten(1).to(torch.uint8)
+
+
+def _unpacked(weight: Tensor) -> Tensor:
+    """Return what `_packed` packed, int16."""
+    words = weight.to(torch.int16).unflatten(1, (-1, 2, 8, 2))
+    low, high = words[..., 0], words[..., 1]
+    bits = torch.stack([low & 15, low >> 4, high & 15, high >> 4], dim=3)  # [R, G, 2, 4, 8]
+    return torch.where(bits < 8, bits, bits - 16).flatten(2)

@@ -42,7 +42,7 @@ inline void normalize(const float* x, const float* weight, int64_t n, float eps,
 inline void normalize_all(const float* x, const float* weight, const Linear& next, int64_t n, float eps, Inputs& out) {
   out.resize(n, next.cols);
   for (int64_t m = 0; m < n; ++m) normalize(x + m * next.cols, weight, next.cols, eps, out.row(m));
-  if (next.kind == INT8) out.round();
+  out.round_for(next);
 }
 
 // e^x, at most two units in the last place from `std::exp`, in a form that fills the registers.
