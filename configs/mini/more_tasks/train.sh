@@ -3,6 +3,7 @@
 #
 #   bash configs/mini/more_tasks/train.sh                  # all of it, in this order; a stopped run goes on where it was
 #   bash configs/mini/more_tasks/train.sh records lm       # some stages
+#   bash configs/mini/more_tasks/train.sh every_task       # after them: 37 tasks, every_task.yaml
 #
 # Settings, from the environment: SCALE of the corpora (1; 0.01 rehearses), JOBS made at once (2), LM (more flags of the training).
 # Debian: apt-get install flite espeak-ng wordnet-base
@@ -20,12 +21,14 @@ grammar 6000 100 audio --seed 41
 wordnet 6000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
 translation 4000 200 audio,target_audio --corpus translation --seed 43
 sounds 3000 200 audio --corpus sounds --seed 44
-questions 3000 200 audio --corpus questions --seed 45
+questions 3000 200 audio,mixture_audio,edited_audio --corpus questions --seed 45
 languages 1500 200 audio --corpus languages --seed 46
 styles 1200 200 audio,source_audio,other_audio --corpus styles --seed 47
 commands 2000 200 audio --corpus commands --seed 48
 dialogues 1000 200 audio,answer_audio --corpus dialogues --seed 49
-mixtures 800 100 audio,noisy_audio --corpus mixtures --seed 50
+mixtures 800 100 audio,mixture_audio,first_audio,second_audio,noise_audio,noisy_audio,reverberant_audio --corpus mixtures --seed 50
+melodies 1500 100 audio,melody_audio --corpus melodies --seed 51
+songs 1500 100 audio --corpus songs --seed 52
 "
 
 each() { # run a function on each corpus and split, JOBS at a time
@@ -60,6 +63,12 @@ stage_lm() {
 
 stage_figures() {
   "$PYTHON" benchmarks/task_table.py --model "$OUT/mini" --corpora "$OUT/corpus/held_out" --out "$OUT/table"
+}
+
+stage_every_task() {
+  local last=$OUT/every_lm/checkpoints/last.ckpt
+  unitok fit --config "$HERE/lm.yaml" --config "$HERE/every_task.yaml" $([[ -f $last ]] && echo "--ckpt_path=$last") $LM
+  "$PYTHON" benchmarks/task_table.py --model "$OUT/every" --corpora "$OUT/corpus/held_out" --out "$OUT/every_table"
 }
 
 for stage in "${@:-corpora records lm figures}"; do

@@ -3,6 +3,7 @@
 //
 //     threads.h      threads that share a call
 //     products.h     matrices times vectors
+//     exponential.h  e^x of many numbers
 //     stack.h        Transformer stacks
 //     drawing.h      ids drawn from logits
 //     frame.h        codebooks of a frame, one after the other

@@ -10,28 +10,50 @@
 #include <numeric>
 #include <vector>
 
+#include "exponential.h"
+
 namespace unitok {
 
 struct Filter {
   float temperature, top_k, top_p, min_p;  // top_k is a whole number, 0 keeps all
 };
 
-inline void log_softmax(const float* logits, int64_t V, float* out) {
-  const float largest = *std::max_element(logits, logits + V);
-  double total = 0;
-  for (int64_t i = 0; i < V; ++i) total += std::exp(logits[i] - largest);
-  const float shift = largest + float(std::log(total));
-  for (int64_t i = 0; i < V; ++i) out[i] = logits[i] - shift;
+inline float largest_of(const float* x, int64_t n) {
+  float largest = -INFINITY;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
 }
 
-// Moves what is drawn from away from what the model says without some conditions: stages are the log-probabilities
-// after the prompts with ever more of them, the whole one last.
-inline void guide(const std::vector<std::vector<float>>& stages, const float* scales, const float* logits, int64_t V,
-                  float* out) {
+// x becomes e^(x - largest), 0 where it is -inf; returns the sum.
+inline float exponentials(float* x, int64_t n, float largest) {
+  float total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t i = 0; i < n; ++i) {
+    x[i] = x[i] == -INFINITY ? 0.0f : exponential(x[i] - largest);
+    total += x[i];
+  }
+  return total;
+}
+
+// What log-probabilities lie below logits by.
+inline float log_total(const float* logits, int64_t V, std::vector<float>& scratch) {
+  const float largest = largest_of(logits, V);
+  scratch.assign(logits, logits + V);
+  return largest + std::log(exponentials(scratch.data(), V, largest));
+}
+
+// Moves what is drawn from away from what the model says without some conditions: stages are logits after the prompts
+// with ever more of them, the whole one last.
+inline void guide(const std::vector<const float*>& stages, const float* scales, int64_t V, float* out) {
+  std::vector<float> below, scratch;
+  for (const float* stage : stages) below.push_back(log_total(stage, V, scratch));
+  const float* own = stages.back();
   for (int64_t i = 0; i < V; ++i) {
-    float moved = stages[0][i];
-    for (size_t s = 0; s + 1 < stages.size(); ++s) moved += scales[s] * (stages[s + 1][i] - stages[s][i]);
-    out[i] = std::isinf(logits[i]) ? -INFINITY : moved;
+    float moved = stages[0][i] - below[0];
+    for (size_t s = 0; s + 1 < stages.size(); ++s)
+      moved += scales[s] * (stages[s + 1][i] - below[s + 1] - (stages[s][i] - below[s]));
+    out[i] = std::isinf(own[i]) ? -INFINITY : moved;
   }
 }
 
@@ -53,27 +75,27 @@ inline void keep_nucleus(std::vector<float>& scaled, float largest, float top_p)
 inline int64_t draw(const float* logits, int64_t V, const Filter& filter, float uniform) {
   std::vector<float> scaled(logits, logits + V);
   for (float& one : scaled) one /= filter.temperature;
-  const int64_t first = std::max_element(scaled.begin(), scaled.end()) - scaled.begin(), top_k = int64_t(filter.top_k);
-  const float largest = scaled[first];
-  if (top_k == 1) return first;
+  const float largest = largest_of(scaled.data(), V);
+  const int64_t top_k = int64_t(filter.top_k);
+  if (top_k == 1) return std::find(scaled.begin(), scaled.end(), largest) - scaled.begin();
   if (top_k > 0 && top_k < V) {
     std::vector<float> sorted = scaled;
     std::nth_element(sorted.begin(), sorted.begin() + (top_k - 1), sorted.end(), std::greater<float>());
-    for (float& one : scaled)
-      if (one < sorted[top_k - 1]) one = -INFINITY;
+    const float smallest = sorted[top_k - 1];
+    for (float& one : scaled) one = one < smallest ? -INFINITY : one;
   }
   if (filter.top_p < 1) keep_nucleus(scaled, largest, filter.top_p);
-  if (filter.min_p > 0)
-    for (float& one : scaled)
-      if (one < largest + std::log(filter.min_p)) one = -INFINITY;
-  double total = 0, sum = 0;
-  for (float& one : scaled) total += one = std::exp(one - largest);
-  std::vector<float> cumulative(V);
-  for (int64_t i = 0; i < V; ++i) cumulative[i] = float(sum += float(scaled[i] / total));
-  const float all = cumulative.back();
-  const auto found = std::upper_bound(cumulative.begin(), cumulative.end(), uniform * all);
-  const auto last_possible = std::lower_bound(cumulative.begin(), cumulative.end(), all);
-  return std::min(found, last_possible) - cumulative.begin();
+  if (filter.min_p > 0) {
+    const float smallest = largest + std::log(filter.min_p);
+    for (float& one : scaled) one = one < smallest ? -INFINITY : one;
+  }
+  const float total = exponentials(scaled.data(), V, largest);
+  double sum = 0;
+  for (float& one : scaled) one = float(sum += one / total);
+  const float all = scaled.back();
+  const auto found = std::upper_bound(scaled.begin(), scaled.end(), uniform * all);
+  const auto last_possible = std::lower_bound(scaled.begin(), scaled.end(), all);
+  return std::min(found, last_possible) - scaled.begin();
 }
 
 }  // namespace unitok

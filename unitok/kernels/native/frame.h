@@ -35,26 +35,22 @@ struct Frame {
 inline void draw_rows(const Frame& frame, int64_t k, const std::vector<float>& logits, const std::vector<int64_t>& shadow,
                       int64_t first, int64_t stop) {
   const int64_t V = frame.heads[k - 1].rows, n = frame.n_rows;
-  std::vector<float> own(V), guided(V);
+  std::vector<float> guided(V), scratch;
   for (int64_t i = first; i < stop; ++i) {
-    const float* of_row = logits.data() + i * V;
-    log_softmax(of_row, V, own.data());
+    const float *own = logits.data() + i * V, *drawn_from = own;
     if (frame.n_shadows[i]) {
-      std::vector<std::vector<float>> stages;
-      for (int64_t s = shadow[i]; s < shadow[i] + frame.n_shadows[i]; ++s) {
-        stages.emplace_back(V);
-        log_softmax(logits.data() + (n + s) * V, V, stages.back().data());
-      }
+      std::vector<const float*> stages;
+      for (int64_t s = shadow[i]; s < shadow[i] + frame.n_shadows[i]; ++s) stages.push_back(logits.data() + (n + s) * V);
       stages.push_back(own);
-      guide(stages, frame.scales + shadow[i], of_row, V, guided.data());
-      of_row = guided.data();
+      guide(stages, frame.scales + shadow[i], V, guided.data());
+      drawn_from = guided.data();
     }
     const int64_t place = (k - 1) * n + i;
     // Where the model returned NaN nothing can be drawn; the log-probability says so.
-    const bool broken = std::isnan(of_row[0]) || std::isnan(own[0]);
-    const int64_t code = broken ? 0 : draw(of_row, V, frame.filters[place], frame.uniform[place]);
+    const bool broken = std::isnan(drawn_from[0]) || std::isnan(own[0]);
+    const int64_t code = broken ? 0 : draw(drawn_from, V, frame.filters[place], frame.uniform[place]);
     frame.tokens[i * frame.n_codebooks + k] = frame.tokens_of_code[k - 1][code];
-    frame.log_probabilities[place] = broken ? NAN : own[code];
+    frame.log_probabilities[place] = broken ? NAN : own[code] - log_total(own, V, scratch);
   }
 }
 

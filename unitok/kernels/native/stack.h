@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "exponential.h"
 #include "products.h"
 
 namespace unitok {
@@ -45,20 +46,6 @@ inline void normalize_all(const float* x, const float* weight, const Linear& nex
   out.round_for(next);
 }
 
-// e^x, at most two units in the last place from `std::exp`, in a form that fills the registers.
-inline float exponential(float x) {
-  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  const float whole = std::rint(x * 1.44269504f), r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  float y = 1.9875691500e-4f;
-  for (const float next : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-    y = y * r + next;
-  y = y * r * r + r + 1.0f;
-  const int32_t bits = (int32_t(whole) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return y * power;
-}
-
 inline void silu(float* x, const Share& share) {
 #pragma omp simd
   for (int64_t i = share.first; i < share.stop; ++i) x[i] /= 1.0f + exponential(-x[i]);
@@ -66,8 +53,9 @@ inline void silu(float* x, const Share& share) {
 
 inline void rotate(float* x, const float* cos, const float* sin, int64_t width, float* scratch) {
   const int64_t half = width / 2;
-  for (int64_t i = 0; i < width; ++i) scratch[i] = x[i] * cos[i] + x[(i + half) % width] * sin[i];
-  std::memcpy(x, scratch, width * sizeof(float));
+  std::memcpy(scratch, x, width * sizeof(float));
+  for (int64_t i = 0; i < half; ++i) x[i] = scratch[i] * cos[i] + scratch[i + half] * sin[i];
+  for (int64_t i = half; i < width; ++i) x[i] = scratch[i] * cos[i] + scratch[i - half] * sin[i];
 }
 
 // What a query sees, softmax(q k) v, of `length` positions; scores has room for them.
