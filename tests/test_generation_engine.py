@@ -433,6 +433,20 @@ def test_where_a_row_leaves_the_next_one_joins(monkeypatch):
     assert len(prompts) > 3
 
 
+def test_candidates_of_one_request_take_its_prompts_in_once(monkeypatch):
+    lm = tiny_lm(BUILDER)
+    one, other = guided(request("tts", 1), 2.0), request("tts", 2)
+    requests = [dataclasses.replace(one, seed=seed) for seed in range(3)] + [other]
+    alone = [Engine(lm, VOCABULARY).generate([each])[0] for each in requests]
+    prompts = []
+    step = lm.step
+    monkeypatch.setattr(lm, "step", lambda tokens, *rest: prompts.append(len(tokens)) or step(tokens, *rest))
+    together = Engine(lm, VOCABULARY).generate(requests)
+    assert prompts[0] == 3, "the prompt, the prompt without its text, and the other request's"
+    assert tokens_of(together) == tokens_of(alone)
+    assert len({len(result.sequence) for result in together[:3]}) > 1, "seeds differ"
+
+
 def test_a_model_that_returns_nan_is_an_error():
     lm = tiny_lm(BUILDER)
     with torch.no_grad():

@@ -246,21 +246,34 @@ class Engine:
         return [*active, *new], cache, torch.cat([hidden, new_hidden])[order]
 
     def _prefill(self, rows: list[Continuation]) -> tuple[StaticCache, Tensor]:
-        """Take the prompts of rows and their shadows in; return the states `[B + shadows, D]` at their ends."""
-        shadows = [shadow for row in rows for shadow in row.shadows]
-        prompt_lengths = torch.tensor([[len(t)] for t in [*(row.tokens for row in rows), *shadows]], device=self.device)
+        """Take the prompts of rows and their shadows in; return the states `[B + shadows, D]` at their ends.
+
+        Rows that share a prompt, as candidates of one request do, take it in once.
+        """
+        sequences = [row.request.prompt for row in rows]
+        sequences += [step.without for row in rows for step in row.request.guidance]
         for row in rows:
             row.push_pending()  # the first start marker goes through the model with the prompt
-        prompts = [torch.stack(tokens) for tokens in [*(row.tokens for row in rows), *shadows]]
+        continued = [*(row.tokens for row in rows), *(shadow for row in rows for shadow in row.shadows)]
+        prompts = [torch.stack(tokens) for tokens in continued]
+        keys = [(id(sequence), prompt.numpy().tobytes()) for sequence, prompt in zip(sequences, prompts, strict=True)]
+        place_of: dict[tuple[int, bytes], int] = {}
+        places = [place_of.setdefault(key, len(place_of)) for key in keys]
+        chosen = [places.index(place) for place in range(len(place_of))]
+        sequences, prompts = [sequences[i] for i in chosen], [prompts[i] for i in chosen]
+
+        lengths = torch.tensor([[len(sequence)] for sequence in sequences], device=self.device)
         last = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=self.device)
         cache = self.lm.new_cache(len(prompts), max(row.max_positions for row in rows))
         tokens = pad_sequence(prompts, batch_first=True).to(self.device)
         positions = torch.arange(tokens.shape[1], device=self.device).expand(len(prompts), -1)
-        features = self._features(
-            [row.request.prompt for row in rows] + [step.without for row in rows for step in row.request.guidance]
-        )
-        hidden = self.lm.step(tokens, positions, cache, positions < prompt_lengths, features)
-        return cache, hidden.gather(1, last[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
+        hidden = self.lm.step(tokens, positions, cache, positions < lengths, self._features(sequences))
+        hidden = hidden.gather(1, last[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0]
+        if len(chosen) < len(keys):
+            of_rows = torch.tensor(places, device=self.device)
+            cache.keep(of_rows)
+            hidden = hidden[of_rows]
+        return cache, hidden
 
     def _step(self, rows: list[Continuation], cache: StaticCache) -> Tensor:
         """Take the newest position of each row in; return the states `[B + shadows, D]` that predict the next."""
