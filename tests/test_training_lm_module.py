@@ -22,7 +22,7 @@ from unitok.model.config import LMConfig
 from unitok.model.losses import LMOutput
 from unitok.tasks import Task
 from unitok.training.callbacks import CheckpointFolder
-from unitok.training.lm_module import LMModule
+from unitok.training.lm_module import LMModule, Objective
 from unitok.training.meter import LossMeter
 from unitok.training.optimizers import OptimizerConfig
 from unitok.training.samples import ValidationSamples, attention_maps, prompt_of
@@ -94,6 +94,24 @@ def test_fine_tuning_keeps_ids_and_weights_and_adds_tasks_and_languages(shards, 
     assert not torch.equal(tuned.lm.head.weight, lm.lm.head.weight)
 
 
+def test_fine_tuning_may_ask_for_something_else(shards, tmp_path):
+    lm = module()
+    lm.export(tmp_path / "model")
+    K = lm.vocabulary.n_codebooks
+    weights = tuple(1.0 + k for k in range(K))
+    tuned = LMModule(init_from=str(tmp_path / "model"), objective=Objective(codebook_weights=weights))
+    batch = next(iter(batches(lm, shards)))
+    lm.lm.eval(), tuned.lm.eval()
+    before, after = lm.lm.loss(batch, seed=1), tuned.lm.loss(batch, seed=1)
+    assert all(torch.equal(before.parts[name], after.parts[name]) for name in before.parts)
+    assert before.loss != after.loss
+    tuned.export(tmp_path / "tuned")
+    assert load_checkpoint(tmp_path / "tuned").lm.config.codebook_weights == weights
+    for wrong in (Objective(codebook_weights=(1.0,)), Objective(local_fraction=2.0)):
+        with pytest.raises(UnitokError, match="model.init_args.objective: "):
+            LMModule(init_from=str(tmp_path / "model"), objective=wrong)
+
+
 def test_a_vocabulary_that_outgrows_its_spare_ids_gets_new_rows_and_keeps_the_old(tmp_path):
     lm = module()
     lm.export(tmp_path / "model")
@@ -112,6 +130,7 @@ def test_a_vocabulary_that_outgrows_its_spare_ids_gets_new_rows_and_keeps_the_ol
     ("settings", "message"),
     [
         ({}, "not set: lm, text_tokenizer, audio_tokenizer, tasks"),
+        ({"objective": Objective(local_fraction=0.5)}, "objective is for init_from"),
         ({"init_from": "x", "text_tokenizer": "bytes"}, "text_tokenizer cannot be set with init_from"),
     ],
 )

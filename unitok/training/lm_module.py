@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,21 @@ from unitok.training.optimizers import OptimizerConfig, build_optimizer
 from unitok.training.schedules import ScheduleConfig, schedule_factor
 from unitok.vocabulary import Vocabulary
 
-__all__ = ["LMModule"]
+__all__ = ["LMModule", "Objective"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training asks of a model that is gone on from; None: what its checkpoint says. See `LMConfig`."""
+
+    local_fraction: float | None = None
+    """Share of frames that codebooks 1 … Kc-1 are learned on in a step."""
+    codebook_weights: tuple[float, ...] | None = None
+    """Weight of each codebook's loss."""
+    condition_weight: float | None = None
+    """Weight of the conditions' loss."""
+    history_dropout: float | None = None
+    """Largest share of a target's earlier frames to hide."""
 
 
 DEFAULT_OPTIMIZER, DEFAULT_SCHEDULE = OptimizerConfig(), ScheduleConfig()
@@ -62,6 +76,7 @@ class LMModule(L.LightningModule):
         langs: list[str] | None = None,
         generate: dict[str, dict[str, Any]] | None = None,
         init_from: str | None = None,
+        objective: Objective | None = None,
         n_codebooks: int | None = None,
         place_codes: bool = True,
         optimizer: OptimizerConfig = DEFAULT_OPTIMIZER,
@@ -86,6 +101,7 @@ class LMModule(L.LightningModule):
             generate: Defaults of generation that suit this model, in place of those of its tasks' cards:
                 `{tts: {guidance: 1.75}}`.
             init_from: Checkpoint folder to go on from (fine-tuning): weights, vocabulary, tokenizers and tasks.
+            objective: With `init_from`: what training asks of the model, in place of what the checkpoint says.
             n_codebooks: Codebooks K of the codec to model; None: all.
             place_codes: Begin with embeddings of codes that lie as the codec's own vectors do, instead of random ones;
                 a codec that does not tell its vectors gets random ones.
@@ -123,8 +139,11 @@ class LMModule(L.LightningModule):
             self._instructed = {name for name, task in base.tasks.items() if task.instructions}
             self._adapter = (adapter, Base.of(init_from, base)) if adapter else None
             parts = _continued(base, tasks or [], langs or [], adapter, semantic_tokenizer)
+            _change_objective(parts.lm, objective)
         elif adapter is not None:
             raise UnitokError("model.init_args: adapter needs init_from: an adapter belongs to a trained model.")
+        elif objective is not None:
+            raise UnitokError("model.init_args: objective is for init_from; of a new model, lm says it.")
         else:
             self._adapter = None
             parts = _begun(
@@ -412,6 +431,19 @@ def _continued(
     lm = begin_adapter(base, vocabulary, adapter) if adapter else base.lm.grown(vocabulary)
     parts = {"lm": lm.train(), "vocabulary": vocabulary, "tasks": {**base.tasks, **cards}}
     return replace(base, **parts, semantic_tokenizer=semantic_tokenizer)
+
+
+def _change_objective(lm: UnitokLM, objective: Objective | None) -> None:
+    if objective is None:
+        return
+    try:
+        config = replace(lm.config, **{name: value for name, value in vars(objective).items() if value is not None})
+        config.check(lm.n_codebooks)
+    except ValueError as error:
+        raise UnitokError(f"model.init_args.objective: {error}") from error
+    lm.config = config
+    if config.codebook_weights:
+        lm.codebook_weights = torch.tensor(config.codebook_weights)
 
 
 def _with_defaults(tasks: Mapping[str, Task], generate: dict[str, dict[str, Any]]) -> dict[str, Task]:
