@@ -10,6 +10,7 @@ import torch
 import yaml
 from records_for_tests import write_records
 
+import unitok
 from unitok.cards import card_root, list_cards
 from unitok.checkpoint import load_checkpoint
 from unitok.cli.main import main
@@ -57,7 +58,9 @@ def test_a_config_is_found_by_its_name_from_any_folder(tmp_path, capsys, monkeyp
 
 
 OVERLAYS = [
-    name for name in list_cards("configs") if name.startswith(("patterns/", "compare/", "adapter", "recipes/tiny/"))
+    name
+    for name in list_cards("configs")
+    if name.startswith(("patterns/", "compare/", "adapter", "recipes/tiny/", "mini/more_tasks/every_task"))
 ]
 OF_CODECS = [name for name in list_cards("configs") if name.startswith("codecs/")]  # for `unitok fit-codec`
 
@@ -66,6 +69,15 @@ OF_CODECS = [name for name in list_cards("configs") if name.startswith("codecs/"
 def test_every_shipped_config_is_understood(name, capsys):
     assert main(["fit", "--config", name, "--print_config"]) == 0
     assert "class_path" in yaml.safe_load(capsys.readouterr().out)["model"]
+
+
+def test_the_recipe_of_every_task_lies_over_that_of_more_tasks(capsys):
+    argv = ["fit", "--config", "mini/more_tasks/lm", "--config", "mini/more_tasks/every_task", "--print_config"]
+    assert main(argv) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    entries = config["data"]["init_args"]["tasks"]
+    assert {entry["data"] for entry in entries} == set(config["data"]["init_args"]["train"])
+    assert {entry["task"] for entry in entries} == {*config["model"]["init_args"]["tasks"], *unitok.load().tasks}
 
 
 ALIKE = ("patterns/parallel", "patterns/flatten", "patterns/coarse_first")  # as the others go through training
