@@ -71,6 +71,10 @@ def compile_for_wheel(folder: Path) -> list[Path]:
 
     Returns:
         The files written into `folder`.
+
+    Raises:
+        OSError: If the compiler fails; the message has what it said.
+        subprocess.TimeoutExpired: If it takes more than five minutes.
     """
     compiler = _compiler()
     if compiler is None or os.environ.get("UNITOK_KERNELS") == "0":

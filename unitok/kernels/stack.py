@@ -179,8 +179,10 @@ def native_linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: 
         return None
     if weight.dtype not in KINDS or not weight.is_contiguous() or library() is None:
         return None
-    rows, kind = len(weight), KINDS[weight.dtype]
-    matrix = Linear(_address(weight), _address(scale), _address(bias), rows, x.shape[-1], kind)
+    n_inputs, kind = x.shape[-1], KINDS[weight.dtype]
+    if weight.shape[1] != (-(-n_inputs // 64) * 32 if weight.dtype == torch.uint8 else n_inputs):
+        return None  # PyTorch says what does not fit
+    matrix = Linear(_address(weight), _address(scale), _address(bias), len(weight), n_inputs, kind)
     x = x.contiguous()
     out = x.new_empty(*x.shape[:-1], matrix.rows)
     with ONE_AT_A_TIME:

@@ -1,5 +1,5 @@
 // What Python calls, to generate a few positions at a time at the speed of the memory: whole Transformer stacks, matrices,
-// and frames of several codebooks. Compiled for the machine it runs on (-march=native): AVX-512, AVX2, NEON, or plain C++.
+// and frames of several codebooks. Compiled for the machine it runs on, or in a wheel for kinds of them: AVX-512, AVX2, NEON, or plain C++.
 //
 //     threads.h      threads that share a call
 //     products.h     matrices times vectors
