@@ -144,6 +144,14 @@ def test_a_matrix_gives_what_pytorch_gives(kind):
 
 @needs_kernels
 @pytest.mark.parametrize("kind", WEIGHT_TYPES)
+def test_vectors_that_do_not_fit_a_matrix_are_left_to_pytorch(kind):
+    made = nn.Linear(100, 8) if kind == "float32" else CompactLinear.of(nn.Linear(100, 8), kind)
+    for n_inputs in (40, 200):
+        assert linear(made.weight.detach(), getattr(made, "scale", None), made.bias, torch.randn(2, n_inputs)) is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
 def test_a_vector_gets_the_same_alone_as_among_many(kind):
     torch.manual_seed(2)
     made = nn.Linear(83, 13) if kind == "float32" else CompactLinear.of(nn.Linear(83, 13), kind)

@@ -43,7 +43,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "int8", "int4"),
-        help="weights in memory: fewer bits are faster; int8 sounds the same, int4 nearly so (default: as stored)",
+        help="weights in memory: fewer bits are faster; int8 loses nothing, int4 a little (default: as stored)",
     )
     parser.add_argument("--lang", metavar="CODE", help="language of the result (default: the model's, if it has one)")
 
