@@ -54,6 +54,11 @@ def test_peers_generate(package, name):
     contender(name, Sizes(1, 64, 1, 64, 3, 32)).generate(3, 6, 2)
 
 
+def test_compiled_and_unknown_devices(capsys):
+    assert main(["bench", "generate", *SMALL, *FAST, "--device", "nowhere"]) == 2
+    assert "device 'nowhere' is none that PyTorch" in capsys.readouterr().err
+
+
 def test_a_peer_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "moshi.models.lm", None)
     with pytest.raises(MissingDependencyError, match="pip install --no-deps moshi sphn"):

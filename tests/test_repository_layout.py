@@ -14,7 +14,7 @@ MAX_LINES = 600
 
 # Left to right as in docs/design.md: a part imports only from its own level and from lower ones.
 LEVELS = (
-    {"errors", "files", "cards", "audio", "vocabulary", "markers", "pattern", "sequence", "plotting"}
+    {"errors", "files", "cards", "devices", "audio", "vocabulary", "markers", "pattern", "sequence", "plotting"}
     | {"tasks", "tokenizers", "features"},
     {"model", "kernels"},
     {"checkpoint", "adapters", "generation", "streaming", "long_form", "api", "convert"},

@@ -214,8 +214,8 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
     tokenizers: dict[str, Any] = {}
     for part, load in (
         (TEXT, load_text_tokenizer),
-        (AUDIO, lambda path: load_audio_tokenizer(path, str(device))),
-        (SEMANTIC, lambda path: load_semantic_tokenizer(path, str(device))),
+        (AUDIO, lambda path: load_audio_tokenizer(path, device)),
+        (SEMANTIC, lambda path: load_semantic_tokenizer(path, device)),
     ):
         if part == SEMANTIC and "semantic" not in config["tokenizers"]:
             continue

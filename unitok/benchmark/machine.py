@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Timing", "bandwidth_gb_per_s", "flops_per_s", "interleaved", "settings"]
+__all__ = ["Timing", "bandwidth_gb_per_s", "described", "flops_per_s", "interleaved", "settings"]
 
 FOREIGN_CORES = 0.08
 """A repeat is thrown away if other processes used more than so many cores meanwhile."""
 IDLE_WAIT_S = 5.0
 PROBE_BYTES = 1 << 28
+GPU_FACTOR = 8
+"""Probes of GPUs are so many times as large, so that starting them takes no time beside."""
 
 logger = logging.getLogger("unitok")
 
@@ -38,16 +40,18 @@ class Timing(NamedTuple):
         return f"{self.n_clean}/{self.n_all}"
 
 
-def bandwidth_gb_per_s() -> float:
+def bandwidth_gb_per_s(device: torch.device) -> float:
     """Return how fast memory is read, in GB/s: the best of a few sums over more than any cache holds."""
-    values = torch.ones(PROBE_BYTES // 4)
+    n_bytes = PROBE_BYTES * (GPU_FACTOR if device.type == "cuda" else 1)
+    values = torch.ones(n_bytes // 4, device=device)
     best = min(_seconds(lambda: values.sum()) for _ in range(5))
-    return PROBE_BYTES / best / 1e9
+    return n_bytes / best / 1e9
 
 
-def flops_per_s(size: int = 1024) -> float:
+def flops_per_s(device: torch.device, size: int = 1024) -> float:
     """Return how fast matrices are multiplied in float32, in operations a second: the best of a few products."""
-    left, right = torch.rand(size, size), torch.rand(size, size)
+    size *= GPU_FACTOR if device.type == "cuda" else 1
+    left, right = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
     return 2 * size**3 / min(_seconds(lambda: left @ right) for _ in range(5))
 
 
@@ -71,9 +75,16 @@ def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return {name: _timing(repeats) for name, repeats in taken.items()}
 
 
-def settings() -> dict[str, object]:
+def settings(device: torch.device | None = None) -> dict[str, object]:
     """Return what speeds depend on beside the machine."""
-    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    gpu = device is not None and device.type == "cuda"
+    place = {"gpu": torch.cuda.get_device_name(device)} if gpu else {"threads": torch.get_num_threads()}
+    return {"torch": torch.__version__, **place}
+
+
+def described(about: dict[str, object]) -> str:
+    """Return where a run of these `settings` was, in words."""
+    return str(about["gpu"]) if "gpu" in about else f"{about['threads']} threads"
 
 
 def _timing(repeats: list[tuple[float, float]]) -> Timing:

@@ -92,7 +92,9 @@ def random_lm(sizes: Sizes, **changes: Any) -> tuple[UnitokLM, SequenceBuilder]:
 class Unitok:
     """unitok's own, by the engine that `Model.generate` uses."""
 
-    def __init__(self, sizes: Sizes, dtype: str, native: bool = True) -> None:
+    def __init__(
+        self, sizes: Sizes, device: torch.device, dtype: str, *, plain: bool = False, compiled: bool = False
+    ) -> None:
         from unitok.generation.engine import Engine
         from unitok.kernels.pages import lay_out
         from unitok.model.compact import compact
@@ -102,17 +104,23 @@ class Unitok:
         self.operations_per_position = 2.0 * sum(weight.numel() for weight in lm.transformer.parameters())
         """Multiplications and additions of the global Transformer."""
         self.n_parameters = sum(parameter.numel() for parameter in lm.parameters())
-        compact(lm, dtype)
+        compact(lm.to(device), dtype)
         lay_out(lm)
         self._task = Task.load("tts")
         self._engine = Engine(lm, self._builder.vocabulary)
-        self._native = native
+        self._engine.compiled = compiled
+        self._plain = plain
         parts = {name: _bytes(part) for name, part in lm.named_children()}
         local_steps = sizes.codebooks  # two positions at first, which the weights are read once for, and a head each
         self.bytes_per_frame = parts["transformer"] + parts.get("head", 0) + parts.get("slot_heads", 0)
         if lm.local is not None:
             heads = _bytes(lm.local.heads)
             self.bytes_per_frame += (parts["local"] - heads) * (local_steps - 1) + heads
+
+    @property
+    def kernels(self) -> str:
+        """What does the work, in words."""
+        return self._engine.kernels
 
     def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
         """Generate by the engine; no end may come before `n_frames`."""
@@ -126,14 +134,14 @@ class Unitok:
         requests = [
             GenerationRequest(prompt, card, Sampling(1.0, TOP_K), seed=i, max_seconds=seconds) for i in range(batch)
         ]
-        with nullcontext() if self._native else without():
+        with without() if self._plain else nullcontext():
             self._engine.generate(requests, batch_size=batch)
 
     def prefill(self, n_prompt: int, batch: int) -> None:
         """Take in prompts of `n_prompt` positions, as before the first frame."""
-        lm = self._engine.lm
-        tokens = self._prompt(self._task, n_prompt).tokens.expand(batch, -1, -1)
-        positions = torch.arange(tokens.shape[1]).expand(batch, -1)
+        lm, device = self._engine.lm, self._engine.device
+        tokens = self._prompt(self._task, n_prompt).tokens.expand(batch, -1, -1).to(device)
+        positions = torch.arange(tokens.shape[1], device=device).expand(batch, -1)
         lm.step(tokens, positions, lm.new_cache(batch, tokens.shape[1]), torch.ones_like(positions, dtype=torch.bool))
 
     def _prompt(self, card: Task, n_prompt: int) -> TokenSequence:
@@ -144,7 +152,7 @@ class Unitok:
 class Csm:
     """Sesame's CSM in transformers: a global Transformer and a depth decoder."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
         transformers = _transformers()
         common = {"vocab_size": sizes.codes, "num_codebooks": sizes.codebooks}
         depth = transformers.CsmDepthDecoderConfig(
@@ -161,7 +169,7 @@ class Csm:
             codebook_eos_token_id=sizes.codes - 2, audio_token_id=2, audio_eos_token_id=3, pad_token_id=0,
             bos_token_id=1,
         )  # fmt: skip
-        self._model = transformers.CsmForConditionalGeneration(config).eval()
+        self._model = transformers.CsmForConditionalGeneration(config).eval().to(device)
         self._model.generation_config.eos_token_id = None
         outer, inner = _bytes(self._model.backbone_model.layers), _bytes(self._model.depth_decoder.model.layers)
         self.n_parameters = sum(p.numel() for n, p in self._model.named_parameters() if not n.startswith("codec_model"))
@@ -169,7 +177,7 @@ class Csm:
 
     def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
         """Generate as transformers does."""
-        ids = torch.randint(4, TEXT_SIZE, (batch, n_prompt))
+        ids = torch.randint(4, TEXT_SIZE, (batch, n_prompt), device=self._model.device)
         self._model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_frames, min_new_tokens=n_frames,
             do_sample=True, top_k=TOP_K, depth_decoder_do_sample=True, depth_decoder_top_k=TOP_K,
@@ -179,13 +187,13 @@ class Csm:
 class MusicGen:
     """MusicGen's decoder in transformers: one Transformer, pattern `delay`, without guidance."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
         transformers = _transformers()
         config = transformers.MusicgenDecoderConfig(
             vocab_size=sizes.codes, num_hidden_layers=sizes.layers + sizes.local_layers, hidden_size=sizes.width,
             ffn_dim=4 * sizes.width, num_attention_heads=sizes.width // 64, num_codebooks=sizes.codebooks,
         )  # fmt: skip
-        self._model = transformers.MusicgenForCausalLM(config).eval()
+        self._model = transformers.MusicgenForCausalLM(config).eval().to(device)
         self._model.generation_config.update(decoder_start_token_id=sizes.codes, pad_token_id=sizes.codes)
         self._sizes = sizes
         unused = sum(p.numel() for n, p in self._model.named_parameters() if "encoder_attn" in n)
@@ -195,7 +203,7 @@ class MusicGen:
     def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
         """Generate as transformers does: `n_frames`, and the steps that the delays cost."""
         K = self._sizes.codebooks
-        prompt = torch.randint(0, self._sizes.codes, (batch * K, n_prompt))
+        prompt = torch.randint(0, self._sizes.codes, (batch * K, n_prompt), device=self._model.device)
         new = n_frames + K
         self._model.generate(
             inputs=prompt, do_sample=True, top_k=TOP_K, max_new_tokens=new, min_new_tokens=new, num_return_sequences=1
@@ -205,7 +213,7 @@ class MusicGen:
 class Moshi:
     """Kyutai's moshi: a global Transformer with a text stream, and a depth Transformer with one set of weights."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
         try:
             from moshi.models.lm import LMGen, LMModel  # pyright: ignore[reportMissingImports]
         except ImportError as error:
@@ -223,36 +231,39 @@ class Moshi:
             depformer_dim_feedforward=4 * sizes.local_width, depformer_multi_linear=True, depformer_pos_emb="none",
             depformer_weights_per_step=True, depformer_weights_per_step_schedule=[0] * K,
             **common, **{f"depformer_{name}": value for name, value in common.items()},
-        ).eval()  # fmt: skip
-        self._generator = LMGen(model, top_k=TOP_K)
+        ).eval().to(device)  # fmt: skip
+        self._generator, self._device = LMGen(model, top_k=TOP_K), device
         self.n_parameters = sum(parameter.numel() for parameter in model.parameters())
         outer, inner = _bytes(model.transformer), _bytes(model.depformer)
         self.bytes_per_frame = outer + inner * K + _bytes(model.linears)
 
     def generate(self, n_frames: int, n_prompt: int, batch: int) -> None:
         """Generate frame by frame; there is no prompt, which would have to go in frame by frame as well."""
-        nothing = torch.zeros(batch, 0, 1, dtype=torch.long)
+        nothing = torch.zeros(batch, 0, 1, dtype=torch.long, device=self._device)
         with torch.inference_mode(), self._generator.streaming(batch):
             for _ in range(n_frames):
                 self._generator.step(nothing)
 
 
-PEERS: dict[str, Callable[[Sizes], Contender]] = {"csm": Csm, "musicgen": MusicGen, "moshi": Moshi}
+PEERS: dict[str, Callable[[Sizes, torch.device], Contender]] = {"csm": Csm, "musicgen": MusicGen, "moshi": Moshi}
 
 
-def contender(name: str, sizes: Sizes, dtype: str = "float32") -> Contender:
-    """Return a model by name: `unitok`, `unitok-pytorch` (without native kernels), or one of `PEERS`.
+CPU = torch.device("cpu")
+
+
+def contender(name: str, sizes: Sizes, device: torch.device = CPU, dtype: str = "float32") -> Contender:
+    """Return a model by name: `unitok`, `unitok-pytorch` (plain), `unitok-compiled`, or one of `PEERS`.
 
     Raises:
         UnitokError: If there is none of that name.
         MissingDependencyError: If transformers is not installed.
     """
     torch.manual_seed(0)  # of the peers
-    if name in ("unitok", "unitok-pytorch"):
-        return Unitok(sizes, dtype, native=name == "unitok")
+    if name in ("unitok", "unitok-pytorch", "unitok-compiled"):
+        return Unitok(sizes, device, dtype, plain=name == "unitok-pytorch", compiled=name == "unitok-compiled")
     if name not in PEERS:
         raise UnitokError(f"peer '{name}' is unknown.{suggest(name, PEERS)} Allowed: {', '.join(PEERS)}.")
-    return PEERS[name](sizes)
+    return PEERS[name](sizes, device)
 
 
 def _llama(layers: int, width: int, sizes: Sizes) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from unitok.errors import UnitokError
 
 if TYPE_CHECKING:
+    import torch
+
     from unitok.benchmark.models import Sizes
     from unitok.benchmark.report import Report
 
@@ -91,10 +93,26 @@ def _add_dtype(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+
+
+def _device(args: argparse.Namespace) -> torch.device:
+    from unitok.devices import find_device
+
+    return find_device(args.device)
+
+
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_sizes(parser)
     _add_dtype(parser)
-    parser.add_argument("--pytorch", action="store_true", help="measure unitok without its native kernels too")
+    _add_device(parser)
+    parser.add_argument(
+        "--pytorch", action="store_true", help="measure unitok by plain PyTorch too: no native kernels, no CUDA graphs"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="measure unitok compiled by torch.compile too (slow start)"
+    )
     parser.add_argument("--peers", type=_names, default=[], metavar="A,B", help="csm, musicgen (unitok[hf]), moshi")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="different requests at once (default: 1)")
     parser.add_argument("--frames", type=int, default=50, metavar="N", help="frames of each (default: 50)")
@@ -106,14 +124,15 @@ def _generate(args: argparse.Namespace) -> Report:
 
     _check_prompt(args.prompt)
     return measure_generation(
-        _sizes(args), args.dtype or ["float32"], pytorch=args.pytorch, peers=args.peers, frames=args.frames,
-        prompt=args.prompt, batch=args.batch, repeats=args.repeats,
+        _sizes(args), args.dtype or ["float32"], device=_device(args), pytorch=args.pytorch, compiled=args.compile,
+        peers=args.peers, frames=args.frames, prompt=args.prompt, batch=args.batch, repeats=args.repeats,
     )  # fmt: skip
 
 
 def _add_prefill(parser: argparse.ArgumentParser) -> None:
     _add_sizes(parser)
     _add_dtype(parser)
+    _add_device(parser)
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="prompts at once (default: 1)")
     parser.add_argument(
         "--prompt", type=int, action="append", metavar="N", help="positions; may be repeated (default: 100, 500)"
@@ -127,7 +146,9 @@ def _prefill(args: argparse.Namespace) -> Report:
     for n in prompts:
         _check_prompt(n)
     dtypes = args.dtype or ["float32"]
-    return measure_prefill(_sizes(args), dtypes, prompts=prompts, batch=args.batch, repeats=args.repeats)
+    return measure_prefill(
+        _sizes(args), dtypes, device=_device(args), prompts=prompts, batch=args.batch, repeats=args.repeats
+    )
 
 
 def _check_prompt(n: int) -> None:

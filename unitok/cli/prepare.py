@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from unitok.errors import DataError
 
 if TYPE_CHECKING:
+    import torch
+
     from unitok.data.prepare import FeaturePlan
 
 __all__ = ["add_arguments", "progress", "run"]
@@ -72,12 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare; 0, or 1 if rows were left out."""
-    import torch
-
     from unitok.data.prepare import prepare
+    from unitok.devices import find_device
     from unitok.tokenizers import load_audio_tokenizer, load_semantic_tokenizer
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device(args.device)
     tokenizer = load_audio_tokenizer(args.tokenizer, device)
     semantic = load_semantic_tokenizer(args.semantic_tokenizer, device) if args.semantic_tokenizer else None
     fields = [name.strip() for name in args.audio_fields.split(",") if name.strip()]
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.errors else 0
 
 
-def _plans(text: str, device: str, encoded: bool) -> list[FeaturePlan]:
+def _plans(text: str, device: torch.device, encoded: bool) -> list[FeaturePlan]:
     """Read `NAME=FIELD,…`, where NAME may be `NAME:FOLDER`."""
     from unitok.data.prepare import FeaturePlan
     from unitok.features import load_feature_encoder

@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise UnitokError(f"--{name.replace('_', '-')} is {value:g}, allowed: more than 0.")
-    import torch
-
+    from unitok.devices import find_device
     from unitok.features import load_feature_encoder
     from unitok.tokenizers import save_tokenizer
     from unitok.tokenizers.kmeans import train_kmeans
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     encoder = load_feature_encoder(args.features, args.layer)
     if encoder.frame_rate_hz is None:
         raise UnitokError(f"--features: '{encoder.name}' gives no state for each frame of audio; hubert_base does.")
-    encoder.to(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder.to(find_device(args.device))
     with progress(not args.quiet, "hearing", "files") as on_progress:
         tokenizer, report = train_kmeans(
             files,

@@ -33,15 +33,17 @@ from unitok.errors import GenerationError
 from unitok.generation.beam import beam_search
 from unitok.generation.constraints import Grammar, LegalIds
 from unitok.generation.continuation import Continuation, GenerationRequest, GenerationResult
+from unitok.generation.graphs import Graphs
 from unitok.generation.guidance import guide
 from unitok.generation.refinement import RefineWindow, refine
 from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
-from unitok.kernels import attach, native_frame
+from unitok.kernels import attach, native_frame, origin, why_not
 from unitok.kernels.frame import NativeFrame
 from unitok.markers import Markers
 from unitok.model.cache import StaticCache
 from unitok.model.lm import UnitokLM
+from unitok.model.transformer import Transformer
 from unitok.sequence import FeatureBatch, TokenSequence, collate_features
 from unitok.vocabulary import Vocabulary
 
@@ -87,17 +89,31 @@ class Engine:
             vocabulary: What its ids mean.
             text_size: Ids that the text tokenizer can spell; None means the vocabulary's whole text block.
         """
+        self.compiled = False
+        """Let `torch.compile` fuse the operations of a step (`graphs.py`)."""
         self.lm = lm.eval()
         self.vocabulary = vocabulary
         self.markers = Markers(vocabulary, lm.config.spelling)
         self.legal = LegalIds(vocabulary, text_size, device=self.device, markers=self.markers)
-        self._frame: NativeFrame | None = None
+        self._graphs: Graphs | None = None
+        self._frame: NativeFrame | Graphs | None = None
         self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(vocabulary.n_codebooks)]
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.lm.parameters()).device
+
+    @property
+    def kernels(self) -> str:
+        """What does the work at one position, in words."""
+        self._attach()
+        if self._graphs is not None:
+            how = "compiled, " if self.compiled else ""
+            return how + ("CUDA graphs" if self.device.type == "cuda" else "PyTorch's")
+        if any(isinstance(part, Transformer) and part.native is not None for part in self.lm.modules()):
+            return f"native, {origin()}"
+        return f"PyTorch's ({why_not() or 'the model is of another kind'})"
 
     @torch.inference_mode()
     def generate(
@@ -179,9 +195,10 @@ class Engine:
         return row.result()
 
     def _attach(self) -> None:
-        """Use native code where there is some, with the weights as they are now."""
+        """Use native code, or recorded steps, where there are some, with the weights as they are now."""
         attach(self.lm)
-        self._frame = native_frame(self.lm, self._tokens_of_code)
+        self._graphs = Graphs.of(self.lm, self._tokens_of_code, self.compiled, self._graphs)
+        self._frame = self._graphs or native_frame(self.lm, self._tokens_of_code)
 
     def _features(self, prompts: Sequence[TokenSequence]) -> dict[str, FeatureBatch]:
         return {name: part.to(self.device) for name, part in collate_features(prompts).items()}
@@ -278,9 +295,13 @@ class Engine:
     def _step(self, rows: list[Continuation], cache: StaticCache) -> Tensor:
         """Take the newest position of each row in; return the states `[B + shadows, D]` that predict the next."""
         continued = [*(row.tokens for row in rows), *(shadow for row in rows for shadow in row.shadows)]
-        tokens = torch.stack([tokens[-1] for tokens in continued]).to(self.device)
-        positions = torch.tensor([len(tokens) for tokens in continued], device=self.device)[:, None] - 1
-        hidden = self.lm.step(tokens[:, None], positions, cache)[:, 0]
+        newest = torch.stack([tokens[-1] for tokens in continued])
+        positions = [len(tokens) - 1 for tokens in continued]
+        if self._graphs is not None:
+            hidden = self._graphs.step(newest, positions, cache)
+        else:
+            places = torch.tensor(positions, device=self.device)[:, None]
+            hidden = self.lm.step(newest[:, None].to(self.device), places, cache)[:, 0]
         for row, state in zip(rows, hidden[: len(rows)], strict=True):
             row.remember(row.states, state)
         of_shadows = iter(hidden[len(rows) :])
@@ -339,7 +360,7 @@ class Engine:
     def _fill_frames(self, rows: list[Continuation], hidden: Tensor, first: Tensor) -> Tensor:
         """Return tokens `[n, Kc]` of new frames, given their states `[n + shadows, D]` and slot-0 ids `[n]`."""
         if self._frame is not None and self._frame.takes(hidden):
-            return self._fill_natively(rows, hidden, first)
+            return self._fill_at_once(rows, hidden, first)
         tokens = [first]
         stage = self.lm.local_stage(hidden)
         own = _owners(rows)
@@ -348,7 +369,7 @@ class Engine:
             tokens.append(self._tokens_of_code[k][codes])
         return torch.stack(tokens, dim=1)
 
-    def _fill_natively(self, rows: list[Continuation], hidden: Tensor, first: Tensor) -> Tensor:
+    def _fill_at_once(self, rows: list[Continuation], hidden: Tensor, first: Tensor) -> Tensor:
         assert self._frame is not None, "_fill_frames asks before"
         codebooks = range(1, self.lm.n_coarse)
         filters = torch.tensor([[row.filters(k) for row in rows] for k in codebooks])
@@ -374,7 +395,8 @@ class Engine:
         temperature, top_k, top_p, min_p = settings.unbind(dim=1)
         filtered = filter_logits(logits, temperature, top_k.long(), top_p, min_p)
         ids = sample(filtered, [row.generator for row in rows])
-        repeated = [i for i, row in enumerate(rows) if codebook is None and row.repeats(int(ids[i]))]
+        drawn = ids.tolist() if codebook is None else []
+        repeated = [i for i, id in enumerate(drawn) if rows[i].repeats(id)]
         if repeated:
             again = filter_logits(logits[repeated], temperature[repeated])
             ids[repeated] = sample(again, [rows[i].generator for i in repeated])

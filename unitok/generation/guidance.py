@@ -25,7 +25,7 @@ from torch import Tensor
 
 from unitok.sequence import TokenSequence
 
-__all__ = ["GuidanceStep", "conditions_left_out", "guide"]
+__all__ = ["GuidanceStep", "conditions_left_out", "guide", "guide_chain"]
 
 
 class GuidanceStep(NamedTuple):
@@ -77,3 +77,19 @@ def guide(logits: Tensor, without: Tensor, scales: Sequence[Sequence[float]]) ->
     out = logits.float().clone()
     out[guided] = moved.masked_fill(logits[guided] == -torch.inf, -torch.inf)  # not NaN where neither may be drawn
     return out
+
+
+def guide_chain(logits: Tensor, scales: Tensor) -> Tensor:
+    """Return guided logits of rows that have equally many steps, without looking at what the scales are.
+
+    Args:
+        logits: After the emptiest prompt, …, after the whole one, `[n, steps + 1, V]`, finite.
+        scales: `[n, steps]`.
+
+    Returns:
+        `[n, V]`.
+    """
+    if not scales.shape[1]:
+        return logits[:, 0]
+    stages = logits.log_softmax(dim=-1)
+    return stages[:, 0] + (scales[..., None] * stages.diff(dim=1)).sum(dim=1)

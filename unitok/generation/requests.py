@@ -1,4 +1,4 @@
-"""What a caller asks for, checked before any work: names of conditions, settings, candidates to score.
+"""What a caller asks for, checked before any work: names of conditions, settings, recordings, candidates to score.
 
 Pure functions of a task's card; turning values into codes is `unitok.api`'s.
 """
@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from unitok.audio import Audio
 from unitok.errors import GenerationError, suggest
-from unitok.tasks import Sampling, Task
+from unitok.tasks import Field, Sampling, Task
 from unitok.tasks.settings import out_of_range
 from unitok.vocabulary import KINDS
 
-__all__ = ["candidates", "check_conditions", "guidance_scales", "sampling", "sampling_per_kind"]
+__all__ = ["candidates", "check_conditions", "guidance_scales", "sampling", "sampling_per_kind", "used_audio"]
 
+# Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
+LONGEST_CONDITION_S = 300.0
 SETTINGS = tuple(field.name for field in fields(Sampling))
 
 
@@ -134,3 +137,21 @@ def candidates(task: Task, targets: Mapping[str, Any]) -> list[dict[str, Any]]:
     if n == 0:
         raise GenerationError(f"task '{task.name}': the list of candidates for '{next(iter(lengths))}' is empty.")
     return [{name: value[i] if name in lengths else value for name, value in targets.items()} for i in range(n)]
+
+
+def used_audio(field: Field, value: Any) -> Audio:
+    """Return the audio that a condition uses of one recording.
+
+    Raises:
+        GenerationError: If it is longer than a sequence can be.
+    """
+    audio = Audio.of(value)
+    if field.max_seconds is not None:
+        n_samples = round(field.max_seconds * audio.sample_rate_hz)
+        audio = Audio(field.shortened(audio.samples, n_samples), audio.sample_rate_hz)
+    if audio.duration_s > LONGEST_CONDITION_S:
+        raise GenerationError(
+            f"'{field.name}' lasts {audio.duration_s:.0f} s, at most {LONGEST_CONDITION_S:.0f} s fit in one "
+            "sequence. Cut it into pieces."
+        )
+    return audio

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["filter_logits", "sample"]
+__all__ = ["draw", "filter_logits", "sample"]
 
 
 def filter_logits(
@@ -40,20 +40,22 @@ def filter_logits(
     """
     B, V = logits.shape
     scaled = logits.float() / _column(temperature, logits, torch.float32)
+    # Asked where the settings lie, mostly on the CPU: a GPU need not be waited for.
+    widest = min(int(torch.as_tensor(top_k).max()), V)
+    narrows, has_floor = bool((torch.as_tensor(top_p) < 1).any()), bool((torch.as_tensor(min_p) > 0).any())
     top_k, top_p = _column(top_k, logits, torch.long), _column(top_p, logits, torch.float32)
     keep = torch.ones_like(scaled, dtype=torch.bool)
-    widest = min(int(top_k.max()), V)
     if widest > 0:
-        largest, order = scaled.topk(widest, dim=-1)
+        largest = scaled.topk(widest, dim=-1).values
         smallest_kept = largest.gather(-1, (top_k.clamp(1, widest) - 1).expand(B, 1))
         keep = (scaled >= smallest_kept) | (top_k == 0) | (top_k >= V)
-        first = torch.zeros_like(keep).scatter_(-1, order[:, :1], True)
+        first = torch.zeros_like(keep).scatter_(-1, scaled.argmax(dim=-1, keepdim=True), True)
         keep = torch.where(top_k == 1, first, keep)
-    if bool((top_p < 1).any()):
+    if narrows:
         # After top-k, as everyone does: the nucleus is that of the distribution that is left.
         keep = keep & _nucleus(scaled.masked_fill(~keep, -torch.inf), top_p)
-    min_p = _column(min_p, logits, torch.float32)
-    if bool((min_p > 0).any()):
+    if has_floor:
+        min_p = _column(min_p, logits, torch.float32)
         keep = keep & (scaled >= scaled.amax(dim=-1, keepdim=True) + min_p.log())
     return scaled.masked_fill(~keep, -torch.inf)
 
@@ -69,6 +71,36 @@ def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         Ids `[B]`, int64.
     """
     uniform = torch.stack([torch.rand((), generator=generator) for generator in generators]).to(logits.device)
+    return _drawn(logits, uniform)
+
+
+def draw(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, uniform: Tensor) -> Tensor:
+    """Filter and draw as `filter_logits` and `sample` do, by the same operations whatever the settings are.
+
+    Args:
+        logits: `[B, V]`.
+        temperature: `[B]`, as the settings that follow.
+        top_k: Whole numbers in any type.
+        top_p: As `filter_logits` takes it.
+        min_p: As `filter_logits` takes it.
+        uniform: A number from [0, 1) for each row, `[B]`.
+
+    Returns:
+        Ids `[B]`, int64.
+    """
+    V = logits.shape[1]
+    top_k, top_p, min_p = top_k[:, None].long(), top_p[:, None], min_p[:, None]
+    scaled = logits.float() / temperature[:, None]
+    falling, order = scaled.sort(dim=-1, descending=True, stable=True)
+    smallest_kept = falling.gather(1, torch.where(top_k == 0, V, top_k).clamp(max=V) - 1)
+    rank = torch.arange(V, device=logits.device)
+    kept = torch.where(top_k == 1, rank == 0, falling >= smallest_kept)
+    kept &= _reaching(falling.masked_fill(~kept, -torch.inf), top_p)
+    kept &= falling >= falling[:, :1] + min_p.log()
+    return _drawn(scaled.masked_fill(~torch.zeros_like(kept).scatter(-1, order, kept), -torch.inf), uniform)
+
+
+def _drawn(logits: Tensor, uniform: Tensor) -> Tensor:
     cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[:, -1:]
     # right=True: the first id whose cumulative probability exceeds the draw, which can never be one of probability 0.
@@ -79,11 +111,16 @@ def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 def _nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
     """Return a mask `[B, V]` of the most likely ids that together reach `top_p` `[B, 1]`."""
-    sorted_logits, order = logits.sort(dim=-1, descending=True, stable=True)
-    probabilities = sorted_logits.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    kept = (before < top_p) | (top_p >= 1)
+    falling, order = logits.sort(dim=-1, descending=True, stable=True)
+    kept = _reaching(falling, top_p)
     return torch.zeros_like(kept).scatter_(-1, order, kept)
+
+
+def _reaching(falling: Tensor, top_p: Tensor) -> Tensor:
+    """Return a mask `[B, V]` of the first ids, of logits from the largest on, that together reach `top_p` `[B, 1]`."""
+    probabilities = falling.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    return (before < top_p) | (top_p >= 1)
 
 
 def _column(value: float | Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,6 +6,7 @@ and do a whole Transformer stack in one call. Importing this imports and compile
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from unitok.kernels.frame import NativeFrame
     from unitok.model.lm import UnitokLM
 
-__all__ = ["FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame", "origin", "why_not", "without"]
+__all__ = [
+    "FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame", "origin", "wanted", "why_not", "without",
+]  # fmt: skip
 
 FEW_POSITIONS = 16
 """At more positions than these the arithmetic takes the time, and PyTorch does it better."""
@@ -35,6 +38,11 @@ def without() -> Iterator[None]:
         yield
     finally:
         _wanted = before
+
+
+def wanted() -> bool:
+    """May anything but plain PyTorch be used? Not inside `without`, nor with `UNITOK_KERNELS=0` set."""
+    return _wanted and os.environ.get("UNITOK_KERNELS") != "0"
 
 
 def attach(module: nn.Module) -> bool:

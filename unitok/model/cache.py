@@ -55,14 +55,21 @@ class StaticCache:
         Raises:
             ValueError: If a position is beyond the room there is.
         """
-        used = int(positions.max()) + 1 if used is None else used
+        self.reach(int(positions.max()) + 1 if used is None else used)
+        return (torch.arange(self.used, device=positions.device) <= positions[..., None])[:, None]
+
+    def reach(self, used: int) -> None:
+        """Make the used prefix so long, if it is shorter.
+
+        Raises:
+            ValueError: If there is no room for it.
+        """
         if used > self.max_positions:
             raise ValueError(
                 f"position {used - 1} was asked for, the cache has room for {self.max_positions} positions. "
                 "Make a larger one: new_cache(batch_size, max_positions)."
             )
         self.used = max(self.used, used)
-        return (torch.arange(self.used, device=positions.device) <= positions[..., None])[:, None]
 
     def update(self, layer: int, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Store one layer's new keys and values and return all of the used prefix.

@@ -117,10 +117,11 @@ class Transformer(nn.Module):
         """
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None]
-        if self.native is not None and cache is not None and self.native.takes(x, cache):
+        native = None if torch.compiler.is_compiling() else self.native
+        if native is not None and cache is not None and native.takes(x, cache):
             lengths = positions + 1 if is_causal or x.shape[1] == 1 else _lengths(attn_mask)
             if lengths is not None:
-                return self.native.run(x, cache, positions, lengths)
+                return native.run(x, cache, positions, lengths)
         rope = rope_angles(positions, self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
         x = self.dropout(x)
         recompute = self.recompute_activations and self.training and cache is None

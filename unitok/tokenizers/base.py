@@ -19,6 +19,7 @@ from unitok.errors import CardError, TokenizerError, suggest
 from unitok.files import written_whole
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = [
@@ -297,7 +298,7 @@ def read_tokenizer_card(name_or_path: str | Path) -> TokenizerCard:
     return TokenizerCard(read_card(file), file)
 
 
-def load_audio_tokenizer(name_or_path: str | Path, device: str = "cpu") -> AudioTokenizer:
+def load_audio_tokenizer(name_or_path: str | Path, device: str | torch.device = "cpu") -> AudioTokenizer:
     """Load an audio tokenizer.
 
     Args:
@@ -308,19 +309,14 @@ def load_audio_tokenizer(name_or_path: str | Path, device: str = "cpu") -> Audio
         CardError: If the card is missing or wrong, or is one of a text tokenizer.
         MissingWeightsError: If the weights are not on this machine and cannot be downloaded.
         TokenizerError: If the weights are not those that the folder was saved with.
+        UnitokError: If there is no such device.
     """
-    tokenizer = cast(AudioTokenizer, _load(name_or_path, "audio"))
-    if device != "cpu":
-        cast(Any, tokenizer).to(device)
-    return tokenizer
+    return cast(AudioTokenizer, _load_onto(device, name_or_path, "audio"))
 
 
-def load_semantic_tokenizer(name_or_path: str | Path, device: str = "cpu") -> SemanticTokenizer:
+def load_semantic_tokenizer(name_or_path: str | Path, device: str | torch.device = "cpu") -> SemanticTokenizer:
     """Load a semantic tokenizer; arguments and errors as for `load_audio_tokenizer`."""
-    tokenizer = cast(SemanticTokenizer, _load(name_or_path, "semantic"))
-    if device != "cpu":
-        cast(Any, tokenizer).to(device)
-    return tokenizer
+    return cast(SemanticTokenizer, _load_onto(device, name_or_path, "semantic"))
 
 
 def load_text_tokenizer(name_or_path: str | Path) -> TextTokenizer:
@@ -371,6 +367,16 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(dict(card)), folder / CARD_FILE)
+
+
+def _load_onto(device: str | torch.device, name_or_path: str | Path, kind: str) -> Any:
+    from unitok.devices import find_device
+
+    place = find_device(device)
+    tokenizer: Any = _load(name_or_path, kind)
+    if place.type != "cpu":
+        tokenizer.to(place)
+    return tokenizer
 
 
 def _load(name_or_path: str | Path, modality: str) -> AudioTokenizer | SemanticTokenizer | TextTokenizer:

@@ -26,7 +26,7 @@ languages 1500 200 audio --corpus languages --seed 46
 styles 1200 200 audio,source_audio,other_audio --corpus styles --seed 47
 commands 2000 200 audio --corpus commands --seed 48
 dialogues 1000 200 audio,answer_audio --corpus dialogues --seed 49
-mixtures 800 100 audio,mixture_audio,first_audio,second_audio,noise_audio,noisy_audio,reverberant_audio --corpus mixtures --seed 50
+mixtures 1600 100 audio,mixture_audio,first_audio,second_audio,noise_audio,noisy_audio,reverberant_audio,enrolment_audio --corpus mixtures --seed 50
 melodies 1500 100 audio,melody_audio --corpus melodies --seed 51
 songs 1500 100 audio --corpus songs --seed 52
 "
