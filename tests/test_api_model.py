@@ -395,6 +395,11 @@ def test_what_is_made_for_a_place_in_a_recording_comes_with_what_is_around_it():
     assert kept.prompt.codes("before").shape[1] == 10
 
 
+def test_only_prepared_requests_are_run(model):
+    with pytest.raises(GenerationError, match="run takes what `request` returns, got dict; generate_batch takes"):
+        model.run([{"task": "tts", "text": "hi"}])
+
+
 def test_an_instruction_stands_in_place_of_the_task():
     card = {**Task.load("tts").to_card(), "instructions": ["Say {text}"]}
     model = model_of(card)

@@ -37,6 +37,7 @@ from unitok.generation.requests import (
     sampling,
     sampling_per_kind,
     used_audio,
+    with_task,
 )  # fmt: skip
 from unitok.generation.reranking import Candidate, Choice, Reranker
 from unitok.generation.results import Generation, Value
@@ -182,7 +183,7 @@ class Model:
         Returns:
             One value per request, as `generate` returns them.
         """
-        prepared = [self.request(**_with_task({**settings, **request}, i)) for i, request in enumerate(requests)]
+        prepared = [self.request(**with_task({**settings, **request}, i)) for i, request in enumerate(requests)]
         generations = self.run(prepared, batch_size=batch_size, best_of=best_of, on_step=on_step)
         return [generation.value for generation in generations]
 
@@ -392,7 +393,14 @@ class Model:
             best_of: Candidates of each request, see `generate_batch`.
             hear: Let the task that checks candidates also write down what it hears in each (`Candidate.heard`).
             on_step: Called after every position with a `Progress`.
+
+        Raises:
+            GenerationError: If a request is none that `request` returned.
         """
+        for request in requests:
+            if not isinstance(request, GenerationRequest | PipelineRequest):
+                got = type(request).__name__
+                raise GenerationError(f"run takes what `request` returns, got {got}; generate_batch takes mappings.")
         chained = [request for request in requests if isinstance(request, PipelineRequest)]
         alone = [request for request in requests if isinstance(request, GenerationRequest)]
         choices = self.reranker.run(alone, best_of, batch_size, on_step, hear)
@@ -590,9 +598,3 @@ def _encoded_by(tokenizer: AudioTokenizer | SemanticTokenizer, audio: Audio) -> 
     with torch.inference_mode():
         encoded = tokenizer.encode(audio.samples[None], audio.sample_rate_hz)
     return encoded.codes[0, :, : int(encoded.lengths[0])].cpu()
-
-
-def _with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:
-    if "task" not in request:
-        raise GenerationError(f"request {index} names no task. Add 'task': {{'task': 'tts', 'text': …}}.")
-    return {str(key): value for key, value in request.items()}

@@ -15,7 +15,15 @@ from unitok.tasks import Field, Sampling, Task
 from unitok.tasks.settings import out_of_range
 from unitok.vocabulary import KINDS
 
-__all__ = ["candidates", "check_conditions", "guidance_scales", "sampling", "sampling_per_kind", "used_audio"]
+__all__ = [
+    "candidates",
+    "check_conditions",
+    "guidance_scales",
+    "sampling",
+    "sampling_per_kind",
+    "used_audio",
+    "with_task",
+]
 
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
 LONGEST_CONDITION_S = 300.0
@@ -155,3 +163,14 @@ def used_audio(field: Field, value: Any) -> Audio:
             "sequence. Cut it into pieces."
         )
     return audio
+
+
+def with_task(request: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return a request of a batch by keyword.
+
+    Raises:
+        GenerationError: If it names no task.
+    """
+    if "task" not in request:
+        raise GenerationError(f"request {index} names no task. Add 'task': {{'task': 'tts', 'text': …}}.")
+    return {str(key): value for key, value in request.items()}
