@@ -89,6 +89,42 @@ def test_no_bias_makes_a_position_see_later_ones():
     assert not after[:, -4:].allclose(before[:, -4:])
 
 
+def test_history_is_said_anew_in_training_only_and_of_target_frames_only(monkeypatch):
+    batch, plain, saying = toy_batch(), toy_lm(2), toy_lm(2, history_sampling=1.0)
+    with torch.no_grad():
+        assert float(saying.loss(batch, seed=0).loss) == float(plain.loss(batch, seed=0).loss)
+        losses = [float(saying.train().loss(batch, seed=seed).loss) for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    monkeypatch.setattr("unitok.model.lm.HISTORY_TEMPERATURE", 1e-4)
+    tokens = saying.coarse(batch.tokens, batch.frame_mask)
+    said = saying._sample_history(tokens, batch, None, torch.Generator().manual_seed(0))
+    changed = (said != tokens).any(dim=2)
+    assert bool(changed.any())
+    assert not bool(changed[~batch.frame_mask].any())
+    assert bool((said[..., saying.n_coarse :][batch.frame_mask] == saying.empty_id).all())
+    rows, positions = changed.nonzero(as_tuple=True)
+    with torch.no_grad():
+        hidden = saying.hidden(tokens, batch.prefix_mask)[rows, positions - 1]
+        stage, drawn = saying.local_stage(hidden), said[rows, positions]
+        first = saying.slot0_logits(hidden)[:, saying._tokens_of_code[0]]
+        assert torch.equal(saying._tokens_of_code[0][first.argmax(dim=1)], drawn[:, 0])
+        assert torch.equal(saying._tokens_of_code[1][stage.logits(drawn[:, 0]).argmax(dim=1)], drawn[:, 1])
+
+
+def test_frames_are_said_around_given_codebooks():
+    batch, lm = toy_batch(), toy_lm(3)
+    rows, positions = batch.frame_mask.nonzero(as_tuple=True)
+    tokens = batch.tokens[rows, positions]
+    with torch.no_grad():
+        hidden = lm.hidden(lm.coarse(batch.tokens, batch.frame_mask), batch.prefix_mask)[rows, positions - 1]
+    for n_given in range(4):
+        said = lm.say_frames(hidden, tokens, n_given, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(said[:, :n_given], tokens[:, :n_given])
+        assert torch.equal(said[:, lm.n_coarse :], tokens[:, lm.n_coarse :])
+        assert bool((lm.code_of_token[said] >= 0).all())
+        assert n_given == 3 or not torch.equal(said, tokens)
+
+
 def test_history_is_hidden_in_training_only_and_of_target_frames_only():
     batch, plain, hiding = toy_batch(), toy_lm(2), toy_lm(2, history_dropout=1.0)
     with torch.no_grad():

@@ -44,6 +44,7 @@ def test_sizes_left_out_follow_from_the_others():
         ({"embedding_dim": 4}, "embedding_dim=4 is of slot_embeddings 'concat'"),
         ({"slot_embeddings": "concat", "tie_embeddings": True}, "set slot_embeddings='sum'"),
         ({"local_fraction": 0.0}, "local_fraction=0.0 must be above 0 and at most 1"),
+        ({"history_sampling": -0.1}, "history_sampling=-0.1 must be at least 0 and at most 1"),
         ({"history_dropout": 1.5}, "history_dropout=1.5 must be at least 0 and at most 1"),
         ({"codebook_weights": (1, -2)}, r"codebook_weights=\[1.0, -2.0\] must not be negative"),
     ],

@@ -248,6 +248,9 @@ class LMConfig:
     history_dropout: float = 0.0
     """Hide up to this share of a target's earlier frames in training, a share drawn anew for each sequence: where a
     frame tells less about the next one, the conditions must tell more."""
+    history_sampling: float = 0.0
+    """Make this share of a target's earlier frames, in training, what the model itself says there instead of the true
+    ones: in generation it reads its own mistakes, and has to have learned how."""
     local_weights: Literal["shared", "per_codebook"] = "shared"
     """Whether all places of the local Transformer have the same weights, or each its own (Moshi)."""
 
@@ -273,6 +276,10 @@ class LMConfig:
             problems.append(f"local_fraction={self.local_fraction} must be above 0 and at most 1")
         if not 0 <= self.history_dropout <= 1:
             problems.append(f"history_dropout={self.history_dropout} must be at least 0 and at most 1")
+        if not 0 <= self.history_sampling <= 1:
+            problems.append(f"history_sampling={self.history_sampling} must be at least 0 and at most 1")
+        if self.history_sampling and self.pattern != "multiscale":
+            problems.append(f"history_sampling needs pattern 'multiscale', this one is '{self.pattern}': leave it out")
         if self.slot_embeddings == "sum" and self.embedding_dim is not None:
             problems.append(f"embedding_dim={self.embedding_dim} is of slot_embeddings 'concat': leave it out")
         if self.slot_embeddings == "concat" and self.tie_embeddings:

@@ -35,6 +35,9 @@ from unitok.vocabulary import Vocabulary, kind_index
 
 __all__ = ["LMOutput", "UnitokLM"]
 
+HISTORY_TEMPERATURE = 0.7
+"""Frames of a sampled history are drawn as generation usually draws them: colder than the model says."""
+
 
 class UnitokLM(nn.Module):
     """All weights of a model, for one vocabulary."""
@@ -51,6 +54,7 @@ class UnitokLM(nn.Module):
         with torch.device("cpu"):  # known also where weights have sizes only, on the device `meta`
             Markers(vocabulary, config.spelling)  # refuses what does not fit
             slot0_ids, code_of_token = _slot0_ids(vocabulary, config.slot0_blocks), _code_of_token(vocabulary)
+            self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}") for k in range(K)]
         sizes = vocabulary.codebook_sizes
         self.config = config
         self.n_coarse = config.n_coarse(K)
@@ -309,6 +313,46 @@ class UnitokLM(nn.Module):
         """
         return LocalStage(self._local(), self.embed_slot, hidden)
 
+    @torch.no_grad()
+    def say_frames(
+        self,
+        hidden: Tensor,
+        tokens: Tensor,
+        n_given: int = 0,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return frames as the model says them, each after the history its state has seen.
+
+        Args:
+            hidden: Global states `[n, D]` of the positions before the frames.
+            tokens: Joint ids `[n, K]` of the true frames.
+            n_given: Leave so many of the first codebooks as they are, at most Kc.
+            temperature: Of the drawing.
+            generator: Of the drawing, on the CPU; None draws from PyTorch's own.
+
+        Returns:
+            Joint ids `[n, K]`, codebooks n_given … Kc-1 drawn.
+        """
+
+        def drawn(logits: Tensor, k: int) -> Tensor:
+            uniform = torch.rand(len(logits), 1, generator=generator).to(logits.device)
+            cumulative = (logits.float() / temperature).softmax(dim=-1).cumsum(dim=-1)
+            codes = torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).clamp(max=logits.shape[1] - 1)
+            return self._tokens_of_code[k].to(logits.device)[codes[:, 0]]
+
+        said = tokens.clone()
+        if n_given == 0:
+            places = torch.searchsorted(self.slot0_ids, self._tokens_of_code[0].to(hidden.device))
+            said[:, 0] = drawn(self._few_logits(hidden)[:, places], 0)
+        stage = self.local_stage(hidden) if self.local is not None else None
+        for k in range(1, self.n_coarse):
+            assert stage is not None, "more than one AR codebook takes a local stage"
+            logits = stage.logits(said[:, k - 1])
+            if k >= n_given:
+                said[:, k] = drawn(logits, k)
+        return said
+
     def loss(self, batch: SequenceBatch, seed: int | None = None, attention_bias: Tensor | None = None) -> LMOutput:
         """Return the training loss of a batch, teacher-forced.
 
@@ -325,6 +369,8 @@ class UnitokLM(nn.Module):
         """
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         tokens = self.coarse(batch.tokens, batch.frame_mask)
+        if self.training and self.config.history_sampling:
+            tokens = self._sample_history(tokens, batch, attention_bias, generator)
         if self.training and self.config.history_dropout:
             tokens = self._hide_history(tokens, batch.frame_mask, generator)
         hidden = self.hidden(tokens, batch.prefix_mask, attention_bias, batch.features)
@@ -357,6 +403,22 @@ class UnitokLM(nn.Module):
         share = torch.rand(B, 1, generator=generator) * self.config.history_dropout
         hidden = (torch.rand(B, S, generator=generator) < share).to(frame_mask.device) & frame_mask
         return tokens.masked_fill(hidden[..., None], self.empty_id)
+
+    @torch.no_grad()
+    def _sample_history(
+        self, tokens: Tensor, batch: SequenceBatch, attention_bias: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return tokens with a share of the target frames as the model says them, each after true ones.
+
+        Source: parallel scheduled sampling (arXiv:1906.04331), one pass.
+        """
+        drawn = torch.rand(batch.frame_mask.shape, generator=generator) < self.config.history_sampling
+        rows, positions = (drawn.to(tokens.device) & batch.frame_mask).nonzero(as_tuple=True)
+        if not len(rows):
+            return tokens
+        hidden = self.hidden(tokens, batch.prefix_mask, attention_bias, batch.features)[rows, positions - 1]
+        said = self.say_frames(hidden, tokens[rows, positions], 0, HISTORY_TEMPERATURE, generator)
+        return tokens.index_put((rows, positions), said)
 
     def _frame_weights(self, batch: SequenceBatch) -> Tensor:
         """Return the weight of every slot as a label of a codebook, `[B, S, K]`, 0 where it is empty."""

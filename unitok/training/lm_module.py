@@ -58,6 +58,8 @@ class Objective:
     """Weight of the conditions' loss."""
     history_dropout: float | None = None
     """Largest share of a target's earlier frames to hide."""
+    history_sampling: float | None = None
+    """Share of a target's earlier frames to replace by what the model says."""
 
 
 DEFAULT_OPTIMIZER, DEFAULT_SCHEDULE = OptimizerConfig(), ScheduleConfig()
