@@ -61,6 +61,7 @@ COMMANDS: dict[str, Command] = {
     "train-kmeans": Command("train_kmeans", "learn the centroids of semantic tokens from audio"),
     "init": Command("init", "begin a model with the weights and the tokenizer of a text model"),
     "export": Command("export", "write a model in one piece, or its text part for transformers"),
+    "predict-codes": Command("predict_codes", "codes as a model says them, to train a codec's decoder on"),
     "fit": Command("fit", "train: unitok fit --config FILE.yaml", raw=True),
     "fit-codec": Command("fit", "train or fine-tune a codec: EnCodec, DAC, or unitok's own", raw=True),
     "compare": Command("compare", "train several settings alike and compare them", raw=True),

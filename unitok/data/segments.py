@@ -1,24 +1,39 @@
 """Random stretches of audio files, for training a codec: stretch i of a seed is always the same.
 
-N samples, L bytes of text.
+A row with `codes` (a .npy file `[K, T]`, see `unitok predict-codes`) is of audio that the decoder is to make of them.
+
+N samples, L bytes of text, K codebooks, T frames.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import soundfile
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from unitok.audio import Audio
 from unitok.data.manifest import check_fields, read_manifest, resolve_path
 
-__all__ = ["SegmentBatch", "SegmentDataset", "collate_segments"]
+__all__ = ["Segment", "SegmentBatch", "SegmentDataset", "collate_segments"]
+
+
+class Segment(NamedTuple):
+    """One stretch of audio."""
+
+    wav: Tensor
+    """`[N]`, float32."""
+    text: bytes
+    """Its words in lower case, empty where not all of them are heard."""
+    codes: Tensor | None = None
+    """What the decoder is given instead of the codes of `wav`, `[K, T]`, int64; -1 where nothing is."""
 
 
 class SegmentBatch(NamedTuple):
@@ -30,15 +45,18 @@ class SegmentBatch(NamedTuple):
     """UTF-8 bytes of the words in lower case, `[B, L]`, int64, 0 after the end of a row."""
     text_lengths: Tensor
     """`[B]`, int64; 0 where the text is not known, or not all of it is heard."""
+    codes: Tensor | None = None
+    """What the decoder is given instead of the codes of `wav`, `[B, K, T]`, int64, -1 where nothing is."""
 
 
-class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
+class SegmentDataset(Dataset[Segment]):
     """`size` mono stretches `[N]` of fixed length, drawn from the audio files of manifests with weight by duration.
 
     With a stretch comes the text of its manifest row if the stretch holds the whole file. It is scaled to a random
     peak, so that the codec meets quiet and loud audio, and played at one of `speeds` as a tape would be, so that it
     meets other pitches than those of the files. Files shorter than a stretch are padded with zeros. Item 0 is stretch
-    `first` of the seed.
+    `first` of the seed. Audio of rows with codes stays as it is, and its stretches begin with a frame of
+    `frame_length` samples; without a frame length codes are left alone.
     """
 
     def __init__(
@@ -52,27 +70,35 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
         peak_range: tuple[float, float] = (0.1, 0.95),
         speeds: Sequence[float] = (1.0,),
         first: int = 0,
+        frame_length: int | None = None,
     ):
         self.rows: list[dict[str, Any]] = []
         for manifest in [manifests] if isinstance(manifests, str | Path) else manifests:
             rows = read_manifest(manifest)
             check_fields(rows, ["audio"], manifest)
-            self.rows += [row | {"audio": resolve_path(row["audio"], manifest)} for row in rows]
+            self.rows += [
+                row | {name: resolve_path(row[name], manifest) for name in ("audio", "codes") if row.get(name)}
+                for row in rows
+            ]
         self.weights = [float(row.get("seconds") or soundfile.info(row["audio"]).duration) for row in self.rows]
         self.size, self.seconds, self.sample_rate_hz, self.seed = size, seconds, sample_rate_hz, seed
-        self.peak_range, self.speeds, self.first = peak_range, speeds, first
+        self.peak_range, self.speeds, self.first, self.frame_length = peak_range, speeds, first, frame_length
 
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> tuple[Tensor, bytes]:
+    def __getitem__(self, index: int) -> Segment:
         rng = random.Random(f"{self.seed}/{self.first + index}")
         row = rng.choices(self.rows, self.weights)[0]
-        wav, whole = self._read(row["audio"], rng)
-        wav = wav * (rng.uniform(*self.peak_range) / max(float(wav.abs().max()), 1e-3))
+        codes = None
+        if self.frame_length is not None and row.get("codes"):
+            wav, codes, whole = self._read_with_codes(row, rng, self.frame_length)
+        else:
+            wav, whole = self._read(row["audio"], rng)
+            wav = wav * (rng.uniform(*self.peak_range) / max(float(wav.abs().max()), 1e-3))
         length = round(self.seconds * self.sample_rate_hz)
-        wav = torch.nn.functional.pad(wav, (0, max(0, length - len(wav))))[:length]
-        return wav, " ".join(str(row.get("text", "")).lower().split()).encode() if whole else b""
+        wav = F.pad(wav, (0, max(0, length - len(wav))))[:length]
+        return Segment(wav, " ".join(str(row.get("text", "")).lower().split()).encode() if whole else b"", codes)
 
     def _read(self, path: Path, rng: random.Random) -> tuple[Tensor, bool]:
         info = soundfile.info(path)
@@ -80,15 +106,31 @@ class SegmentDataset(Dataset[tuple[Tensor, bytes]]):
         rate = int(round(rng.choice(self.speeds) * info.samplerate, -2)) if len(self.speeds) > 1 else info.samplerate
         wanted = round(self.seconds * rate)
         start = rng.randint(0, max(0, info.frames - wanted))
-        samples, _ = soundfile.read(path, frames=wanted, start=start, dtype="float32", always_2d=True)
-        wav = Audio(torch.from_numpy(samples.T.copy()), rate).mono().resample(self.sample_rate_hz).samples[0]
-        return wav, info.frames <= wanted
+        return self._piece(path, start, wanted, rate), info.frames <= wanted
+
+    def _read_with_codes(self, row: Mapping[str, Any], rng: random.Random, frame: int) -> tuple[Tensor, Tensor, bool]:
+        codes = torch.from_numpy(np.load(row["codes"]).astype(np.int64))  # [K, T]
+        T = -(-round(self.seconds * self.sample_rate_hz) // frame)
+        start, rate = rng.randint(0, max(0, codes.shape[1] - T)), soundfile.info(row["audio"]).samplerate
+        at, wanted = (round(n * frame * rate / self.sample_rate_hz) for n in (start, T))
+        whole = codes.shape[1] <= T
+        codes = F.pad(codes[:, start : start + T], (0, max(0, T - codes.shape[1])), value=-1)
+        return self._piece(row["audio"], at, wanted, rate), codes, whole
+
+    def _piece(self, path: Path, start: int, n: int, rate: int) -> Tensor:
+        samples, _ = soundfile.read(path, frames=n, start=start, dtype="float32", always_2d=True)
+        return Audio(torch.from_numpy(samples.T.copy()), rate).mono().resample(self.sample_rate_hz).samples[0]
 
 
-def collate_segments(segments: Sequence[tuple[Tensor, bytes]]) -> SegmentBatch:
+def collate_segments(segments: Sequence[Segment]) -> SegmentBatch:
     """Put stretches side by side."""
-    lengths = torch.tensor([len(text) for _, text in segments])
+    lengths = torch.tensor([len(segment.text) for segment in segments])
     padded = torch.zeros(len(segments), int(lengths.max()), dtype=torch.int64)
-    for row, (_, text) in zip(padded, segments, strict=True):
-        row[: len(text)] = torch.tensor(list(text), dtype=torch.int64)
-    return SegmentBatch(torch.stack([wav for wav, _ in segments]), padded, lengths)
+    for row, segment in zip(padded, segments, strict=True):
+        row[: len(segment.text)] = torch.tensor(list(segment.text), dtype=torch.int64)
+    given = next((segment.codes for segment in segments if segment.codes is not None), None)
+    codes = None
+    if given is not None:
+        nothing = torch.full_like(given, -1)
+        codes = torch.stack([nothing if segment.codes is None else segment.codes for segment in segments])
+    return SegmentBatch(torch.stack([segment.wav for segment in segments]), padded, lengths, codes)

@@ -245,10 +245,19 @@ class NeuralCodec(nn.Module):
         """Pad `wav [B, N]` with zeros to a whole number of codec frames."""
         return F.pad(wav, (0, -wav.shape[-1] % self.config.frame_length))
 
-    def forward(self, wav: Tensor, n_codebooks: int | None = None) -> CodecOutput:
-        """Code `wav [B, N]` with the first `n_codebooks` codebooks (default: all) and say what it sounded like."""
+    def forward(self, wav: Tensor, n_codebooks: int | None = None, given: Tensor | None = None) -> CodecOutput:
+        """Code `wav [B, N]` with the first `n_codebooks` codebooks (default: all) and say what it sounded like.
+
+        Args:
+            wav: The audio.
+            n_codebooks: How many codebooks.
+            given: Codes `[B, K, T]` for the decoder in place of those of `wav`; -1 where there are none.
+        """
         quantized = self.quantizer(self.encoder(self.pad(wav)), n_codebooks)
-        return CodecOutput(self.decoder(quantized.vectors), quantized)
+        vectors = quantized.vectors
+        if given is not None:
+            vectors = torch.where(given[:, 0, :, None] < 0, vectors, self.quantizer.decode(given.clamp(min=0)))
+        return CodecOutput(self.decoder(vectors), quantized)
 
     def waveform(self, output: CodecOutput) -> Tensor:
         """Return the audio `[B, T * frame_length]` of a training pass; gradients pass.

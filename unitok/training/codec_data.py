@@ -41,7 +41,8 @@ class CodecDataModule(L.LightningDataModule):
         """Set the data up.
 
         Args:
-            train_manifest: `manifest.jsonl` to draw training audio from, or several.
+            train_manifest: `manifest.jsonl` to draw training audio from, or several. Those that `unitok predict-codes`
+                wrote teach the decoder what a language model says.
             val_manifest: `manifest.jsonl` of held-out audio, or several.
             batch_size: Stretches in a batch.
             seconds: Length of a stretch, in seconds; for `CodecModule`'s `losses.text`, longer than most files.
@@ -70,6 +71,7 @@ class CodecDataModule(L.LightningDataModule):
                 "Leave data.sample_rate_hz out."
             )
         self.sample_rate_hz = rate or h["sample_rate_hz"] or 16000
+        self.frame_length = getattr(self.trainer.lightning_module, "frame_length", None) if self.trainer else None
 
     def train_dataloader(self) -> DataLoader[SegmentBatch]:
         """Return the batches of the current epoch; in a resumed run, those that it has not seen."""
@@ -103,6 +105,7 @@ class CodecDataModule(L.LightningDataModule):
             seed=seed,
             first=first,
             speeds=speeds,
+            frame_length=self.frame_length,
         )
         return _Loader(
             data,  # type: ignore[arg-type]

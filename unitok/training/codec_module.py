@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unitok.data.segments import SegmentBatch
 from unitok.errors import UnitokError
-from unitok.model.codec import CodecConfig, CodecOutput
+from unitok.model.codec import CodecConfig, CodecOutput, NeuralCodec
 from unitok.model.quantizer import ResidualVectorQuantizer
 from unitok.tokenizers.trainable import DacSizes, EncodecSizes, begin_codec, continue_codec, to_tokenizer
 from unitok.training.adversary import Adversary, AdversaryConfig
@@ -71,6 +71,7 @@ class CodecModule(L.LightningModule):
                 sizes given above are then ignored.
             name: Name of the exported tokenizer.
             freeze_codes: Train the decoder only: encoder and codebooks, hence codes of prepared data, stay as they are.
+                Then, for unitok's own codec, rows may bring `codes` to decode (`unitok predict-codes`).
             losses: Weights of the losses.
             adversary: Discriminators to train against; None: none.
             balance: Weights of losses on the waveform are shares of the gradient (EnCodec's balancer), not factors.
@@ -121,6 +122,11 @@ class CodecModule(L.LightningModule):
         """Rate of the codec's audio, which its data has to have."""
         return self.codec.sample_rate_hz
 
+    @property
+    def frame_length(self) -> int | None:
+        """Samples in a frame, where the decoder can be trained on codes that are not those of the audio."""
+        return self.codec.config.frame_length if self.freeze_codes and isinstance(self.codec, NeuralCodec) else None
+
     def on_train_epoch_start(self) -> None:
         """Keep frozen codebooks from following the data."""
         if self.freeze_codes:
@@ -132,7 +138,7 @@ class CodecModule(L.LightningModule):
         draw = self._seed_step()
         optimizers = self.optimizers()
         generator, *discriminator = optimizers if isinstance(optimizers, list) else [optimizers]
-        output = self.codec(batch.wav, self._n_codebooks(draw))
+        output = self._coded(batch, self._n_codebooks(draw))
         wanted = self.codec.pad(batch.wav)
         adversary = self._present_adversary()
         got = self.codec.waveform(output) if adversary or self.distances.needs_waveform else None
@@ -154,7 +160,7 @@ class CodecModule(L.LightningModule):
 
     def validation_step(self, batch: SegmentBatch, batch_idx: int) -> None:
         """Measure the reconstruction, and how well codebook 0 can be read."""
-        output = self.codec(batch.wav)
+        output = self._coded(batch)
         wanted = self.codec.pad(batch.wav)
         losses = self._losses(output, wanted, self.codec.waveform(output), batch)
         losses["loss"] = self._weighted(losses)
@@ -183,6 +189,11 @@ class CodecModule(L.LightningModule):
         from unitok.tokenizers import save_tokenizer
 
         save_tokenizer(to_tokenizer(self.codec, self.tokenizer_name, same_codes=self.freeze_codes), folder)
+
+    def _coded(self, batch: SegmentBatch, n_codebooks: int | None = None) -> CodecOutput:
+        if batch.codes is None:
+            return self.codec(batch.wav, n_codebooks)
+        return self.codec(batch.wav, n_codebooks, batch.codes)
 
     def _losses(
         self, output: CodecOutput, wanted: Tensor, got: Tensor | None, batch: SegmentBatch
