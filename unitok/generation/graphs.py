@@ -186,12 +186,14 @@ class _Recording:
         if not self._inputs:
             self._inputs = [one.to(self._device, copy=True).contiguous() for one in inputs]
             if self._device.type == "cuda":
-                self._record()
+                with torch.cuda.device(self._device):
+                    self._record()
         for memory, one in zip(self._inputs, inputs, strict=True):
             memory.copy_(one)
         if self._graph is None:
             return self._step(*self._inputs)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return tuple(output.clone() for output in self._outputs)
 
     def _record(self) -> None:
