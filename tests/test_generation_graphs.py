@@ -151,14 +151,14 @@ def test_cpus_and_other_classes_of_models_go_without(monkeypatch):
     assert Graphs.of(lm, [], True, None) is None
 
 
-@pytest.mark.parametrize("local_weights", ["shared", "per_codebook"])
+@pytest.mark.parametrize("local_weights", ["shared", pytest.param("per_codebook", marks=pytest.mark.slow)])
 def test_nothing_in_a_step_depends_on_what_was_computed(monkeypatch, local_weights):
     """Tracing into one graph refuses whatever would wait for a GPU, and so could not be recorded there."""
     traced = functools.partial(torch.compile, fullgraph=True, dynamic=False, backend="eager")
     monkeypatch.setattr(graphs, "_compile", traced)
     lm = tiny_lm(BUILDER, 3, local_weights=local_weights)
     engine = Engine(lm, BUILDER.vocabulary)
-    few = requests()[1:3]
+    few = requests()[2:3]
     expected = engine.generate(few)
     engine.compiled = True
     check_alike(engine.generate(few), expected)
