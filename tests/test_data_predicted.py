@@ -72,7 +72,7 @@ def test_what_cannot_be_predicted_is_said_and_leaves_nothing(manifest, tmp_path)
     with pytest.raises(DataError, match="pattern 'parallel'"):
         predict_codes(toy_model(pattern="parallel"), "tts", manifest, tmp_path / "out")
     manifest.write_text(json.dumps({"id": "a", "text": "ab"}))
-    with pytest.raises(DataError, match="row 'a' has no 'speech'"):
+    with pytest.raises(DataError, match="row 'a' has no file of 'speech'"):
         predict_codes(toy_model(), "tts", manifest, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from tiny_models import TASKS, random_codes, tiny_lm
+from tiny_models import SAMPLINGS, TASKS, random_codes, tiny_lm
 from toy_sequences import toy_builder
 
 from unitok.errors import GenerationError
@@ -18,14 +18,6 @@ from unitok.model.lm import UnitokLM
 from unitok.tasks import Sampling
 
 BUILDER = toy_builder()
-SETTINGS = [
-    {"greedy": True},
-    {"temperature": 1.2, "top_k": 0},
-    {"temperature": 2.0, "top_k": 3},
-    {"temperature": 2.0, "top_k": 0, "top_p": 0.7},
-    {"temperature": 2.0, "top_k": 5, "min_p": 0.5},
-    {"temperature": 1.0, "top_k": 0, "codebook_temperatures": (1.0, 3.0, 0.0)},
-]
 
 
 @pytest.fixture
@@ -57,7 +49,7 @@ def requests() -> list[GenerationRequest]:
             max_seconds=0.4 + 0.2 * i,
             guidance=guidance(i % 3),
         )
-        for i, settings in enumerate(SETTINGS)
+        for i, settings in enumerate(SAMPLINGS)
     ]
     heard = BUILDER.build(TASKS["s2st_chain"], {"audio": random_codes(5)}, lang="en", targets=False)
     return [*speech, GenerationRequest(heard, TASKS["s2st_chain"], seed=9, max_seconds=0.5, max_text_tokens=5)]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import random_codes, tiny_lm, toy_builder
+from tiny_models import SAMPLINGS, random_codes, tiny_lm, toy_builder
 from torch import nn
 
 from unitok.errors import GenerationError
@@ -295,18 +295,7 @@ def test_states_and_caches_of_other_types_stay_with_pytorch():
 
 
 @needs_kernels
-@pytest.mark.parametrize(
-    "sampling",
-    [
-        {"greedy": True},
-        {"temperature": 1.2, "top_k": 0},
-        {"temperature": 2.0, "top_k": 3},
-        {"temperature": 2.0, "top_k": 0, "top_p": 0.7},
-        {"temperature": 2.0, "top_k": 5, "min_p": 0.5},
-        {"temperature": 1.0, "top_k": 0, "codebook_temperatures": (1.0, 3.0, 0.0)},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 @pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])
 def test_generation_gives_the_same_tokens(sampling, guided):
     """The local stage and its draws are one native call a frame; one row is guided by two conditions, one by none."""

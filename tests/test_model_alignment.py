@@ -106,9 +106,9 @@ def test_history_is_said_anew_in_training_only_and_of_target_frames_only(monkeyp
     with torch.no_grad():
         hidden = saying.hidden(tokens, batch.prefix_mask)[rows, positions - 1]
         stage, drawn = saying.local_stage(hidden), said[rows, positions]
-        first = saying.slot0_logits(hidden)[:, saying._tokens_of_code[0]]
-        assert torch.equal(saying._tokens_of_code[0][first.argmax(dim=1)], drawn[:, 0])
-        assert torch.equal(saying._tokens_of_code[1][stage.logits(drawn[:, 0]).argmax(dim=1)], drawn[:, 1])
+        first = saying.slot0_logits(hidden)[:, saying.tokens_of_code[0]]
+        assert torch.equal(saying.tokens_of_code[0][first.argmax(dim=1)], drawn[:, 0])
+        assert torch.equal(saying.tokens_of_code[1][stage.logits(drawn[:, 0]).argmax(dim=1)], drawn[:, 1])
 
 
 def test_frames_are_said_around_given_codebooks():

@@ -120,3 +120,12 @@ def test_the_command_line_takes_the_type(tmp_path, capsys):
         assert one.read() == other.read()
     assert main(["generate", "--model", small, "--dtype", "bfloat16", *common, wavs[1]]) == 2
     assert "the weights are int8 already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8", "int4"])
+def test_products_as_gpus_do_them_differ_by_their_rounding_only(kind):
+    torch.manual_seed(0)
+    layer = CompactLinear.of(torch.nn.Linear(70, 33), kind)
+    x = torch.randn(2, 3, 70)
+    expected = torch.nn.functional.linear(x, layer.float_weight(), layer.bias)
+    torch.testing.assert_close(layer._in_bfloat16(x), expected, rtol=0, atol=0.03)

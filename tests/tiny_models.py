@@ -9,6 +9,15 @@ from unitok.tasks import SequenceBuilder, Task
 
 torch.set_num_threads(1)  # tensors this small only wait for each other's threads
 
+SAMPLINGS = [
+    {"greedy": True},
+    {"temperature": 1.2, "top_k": 0},
+    {"temperature": 2.0, "top_k": 3},
+    {"temperature": 2.0, "top_k": 0, "top_p": 0.7},
+    {"temperature": 2.0, "top_k": 5, "min_p": 0.5},
+    {"temperature": 1.0, "top_k": 0, "codebook_temperatures": (1.0, 3.0, 0.0)},
+]
+"""Settings of `Sampling`, each filter among them."""
 TASKS = {name: Task.load(name) for name in ("tts", "asr", "s2st_chain", "lm")}
 
 
@@ -53,4 +62,4 @@ def random_codes(n_frames: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(CODEBOOK_SIZE, (N_CODEBOOKS, n_frames), generator=generator)
 
 
-__all__ = ["TASKS", "toy_builder", "pattern_lm", "random_codes", "tiny_config", "tiny_lm"]
+__all__ = ["SAMPLINGS", "TASKS", "toy_builder", "pattern_lm", "random_codes", "tiny_config", "tiny_lm"]

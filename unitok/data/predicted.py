@@ -118,8 +118,8 @@ def _batches(model: Model, task: str, items: Sequence[Item], target: str) -> Ite
     """Yield items, by number, as whole sequences, as many at a time as fit."""
     batch: list[tuple[int, TokenSequence]] = []
     for i, item in enumerate(items):
-        if target not in item.reference:
-            raise DataError(f"row '{item.id}' has no '{target}', the recording whose codes are predicted.")
+        if not isinstance(item.reference.get(target), str | Path):
+            raise DataError(f"row '{item.id}' has no file of '{target}', the recording whose codes are predicted.")
         sequence = model.sequence(task, lang=item.lang, **item.conditions, **item.reference)
         longest = max(len(one) for one in (sequence, *(one for _, one in batch)))
         if batch and longest * (len(batch) + 1) > POSITIONS_AT_ONCE:

@@ -97,7 +97,7 @@ class Engine:
         self.legal = LegalIds(vocabulary, text_size, device=self.device, markers=self.markers)
         self._graphs: Graphs | None = None
         self._frame: NativeFrame | Graphs | None = None
-        self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}").to(self.device) for k in range(vocabulary.n_codebooks)]
+        self._tokens_of_code = [ids.to(self.device) for ids in lm.tokens_of_code]
 
     @property
     def device(self) -> torch.device:

@@ -73,9 +73,9 @@ class CompactLinear(nn.Module):
         if self.scale is None:
             return self.weight.to(dtype)
         if self.kind == "int8":
-            return self.weight.to(dtype) * self.scale[:, None]
-        grouped = _unpacked(self.weight).to(dtype) * self.scale[..., None]
-        return grouped.flatten(1)[:, : self.in_features]
+            return (self.weight * self.scale[:, None]).to(dtype)
+        grouped = _unpacked(self.weight) * self.scale[..., None]
+        return grouped.flatten(1)[:, : self.in_features].to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` `[…, N]` times the matrix, `[…, R]`."""

@@ -54,7 +54,7 @@ class UnitokLM(nn.Module):
         with torch.device("cpu"):  # known also where weights have sizes only, on the device `meta`
             Markers(vocabulary, config.spelling)  # refuses what does not fit
             slot0_ids, code_of_token = _slot0_ids(vocabulary, config.slot0_blocks), _code_of_token(vocabulary)
-            self._tokens_of_code = [vocabulary.ids_of(f"audio.{k}") for k in range(K)]
+            self.tokens_of_code = [vocabulary.ids_of(f"audio.{k}") for k in range(K)]
         sizes = vocabulary.codebook_sizes
         self.config = config
         self.n_coarse = config.n_coarse(K)
@@ -339,11 +339,11 @@ class UnitokLM(nn.Module):
             uniform = torch.rand(len(logits), 1, generator=generator).to(logits.device)
             cumulative = (logits.float() / temperature).softmax(dim=-1).cumsum(dim=-1)
             codes = torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).clamp(max=logits.shape[1] - 1)
-            return self._tokens_of_code[k].to(logits.device)[codes[:, 0]]
+            return self.tokens_of_code[k].to(logits.device)[codes[:, 0]]
 
         said = tokens.clone()
         if n_given == 0:
-            places = torch.searchsorted(self.slot0_ids, self._tokens_of_code[0].to(hidden.device))
+            places = torch.searchsorted(self.slot0_ids, self.tokens_of_code[0].to(hidden.device))
             said[:, 0] = drawn(self._few_logits(hidden)[:, places], 0)
         stage = self.local_stage(hidden) if self.local is not None else None
         for k in range(1, self.n_coarse):
