@@ -7,6 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "threads.h"
@@ -16,6 +19,8 @@
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #endif
+
+#define INLINED __attribute__((always_inline))
 
 namespace unitok {
 
@@ -39,11 +44,29 @@ inline float bfloat16(uint16_t bits) {
   return value;
 }
 
+// At the start of a cache line, so that no register is loaded from two.
+template <typename T>
+struct Aligned {
+  using value_type = T;
+  static constexpr std::align_val_t line{64};
+  Aligned() = default;
+  template <typename U>
+  Aligned(const Aligned<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
+  void deallocate(T* p, size_t) { ::operator delete(p, line); }
+  template <typename U>
+  bool operator==(const Aligned<U>&) const { return true; }
+  template <typename U>
+  bool operator!=(const Aligned<U>&) const { return false; }
+};
+template <typename T>
+using Vector = std::vector<T, Aligned<T>>;
+
 // Vectors that a matrix is multiplied with, and for INT8 and INT4 their whole numbers: 16 bits each, so that weights
 // alone are rounded coarsely, and as large as leaves room for the sum.
 struct Inputs {
-  std::vector<float> values;
-  std::vector<int16_t> whole;  // [n, whole_width], filled up with zeros
+  Vector<float> values;
+  Vector<int16_t> whole;  // [n, whole_width], filled up with zeros
   std::vector<float> step;
   int64_t n = 0, width = 0, whole_width = 0;
 
@@ -79,30 +102,36 @@ struct Inputs {
   }
 };
 
-// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs.
+// Sums of products in the registers of the machine: `Sum::add` takes `Sum::width` weights and inputs. They are taken in
+// `Sum::parts` parts, of every so many registers each: floats add slowly, and one sum would wait for itself.
+//
+// `held` keeps numbers in a register that several sums take, where the compiler would load them anew for each.
 #if defined(__AVX512BW__)
+template <typename Register>
+inline Register held(Register x) {
+  asm("" : "+v"(x));
+  return x;
+}
 inline __m512 widened(const float* w) { return _mm512_loadu_ps(w); }
 inline __m512 widened(const uint16_t* w) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
+inline __m512i widened(const int8_t* w) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
+}
+inline __m512i widened(const int16_t* x) { return _mm512_loadu_si512(x); }
 struct FloatSum {
-  static constexpr int width = 16;
+  static constexpr int width = 16, parts = 2;
   __m512 sum = _mm512_setzero_ps();
-  template <typename Weight>
-  void add(const Weight* w, const float* x) {
-    sum = _mm512_fmadd_ps(widened(w), _mm512_loadu_ps(x), sum);
-  }
+  void add(__m512 w, __m512 x) { sum = _mm512_fmadd_ps(w, x, sum); }
   void add(const FloatSum& other) { sum = _mm512_add_ps(sum, other.sum); }
   float total() const { return _mm512_reduce_add_ps(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 32;
+  static constexpr int width = 32, parts = 1;
   __m512i sum = _mm512_setzero_si512();
-  void add(const int8_t* w, const int16_t* x) {
-    const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(wide, _mm512_loadu_si512(x)));
-  }
+  void add(__m512i w, __m512i x) { sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w, x)); }
   void add(const WholeSum& other) { sum = _mm512_add_epi32(sum, other.sum); }
   float total() const { return _mm512_reduce_add_ps(_mm512_cvtepi32_ps(sum)); }
 };
@@ -127,6 +156,11 @@ struct GroupSum {
   float total() const { return _mm512_reduce_add_ps(sum); }
 };
 #elif defined(__AVX2__)
+template <typename Register>
+inline Register held(Register x) {
+  asm("" : "+x"(x));
+  return x;
+}
 inline float total_of(__m256 sum) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -137,24 +171,21 @@ inline __m256 widened(const uint16_t* w) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
+inline __m256i widened(const int8_t* w) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
+}
+inline __m256i widened(const int16_t* x) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)); }
 struct FloatSum {
-  static constexpr int width = 8;
+  static constexpr int width = 8, parts = 2;
   __m256 sum = _mm256_setzero_ps();
-  template <typename Weight>
-  void add(const Weight* w, const float* x) {
-    sum = _mm256_fmadd_ps(widened(w), _mm256_loadu_ps(x), sum);
-  }
+  void add(__m256 w, __m256 x) { sum = _mm256_fmadd_ps(w, x, sum); }
   void add(const FloatSum& other) { sum = _mm256_add_ps(sum, other.sum); }
   float total() const { return total_of(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 16;
+  static constexpr int width = 16, parts = 1;
   __m256i sum = _mm256_setzero_si256();
-  void add(const int8_t* w, const int16_t* x) {
-    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
-    const __m256i inputs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, inputs));
-  }
+  void add(__m256i w, __m256i x) { sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, x)); }
   void add(const WholeSum& other) { sum = _mm256_add_epi32(sum, other.sum); }
   float total() const { return total_of(_mm256_cvtepi32_ps(sum)); }
 };
@@ -182,24 +213,24 @@ struct GroupSum {
   float total() const { return total_of(sum); }
 };
 #elif defined(__ARM_NEON) && defined(__aarch64__)
+template <typename Register>
+inline Register held(Register x) { return x; }
 inline float32x4_t widened(const float* w) { return vld1q_f32(w); }
 inline float32x4_t widened(const uint16_t* w) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(w), 16)); }
+inline int16x8_t widened(const int8_t* w) { return vmovl_s8(vld1_s8(w)); }
+inline int16x8_t widened(const int16_t* x) { return vld1q_s16(x); }
 struct FloatSum {
-  static constexpr int width = 4;
+  static constexpr int width = 4, parts = 2;
   float32x4_t sum = vdupq_n_f32(0);
-  template <typename Weight>
-  void add(const Weight* w, const float* x) {
-    sum = vfmaq_f32(sum, widened(w), vld1q_f32(x));
-  }
+  void add(float32x4_t w, float32x4_t x) { sum = vfmaq_f32(sum, w, x); }
   void add(const FloatSum& other) { sum = vaddq_f32(sum, other.sum); }
   float total() const { return vaddvq_f32(sum); }
 };
 struct WholeSum {
-  static constexpr int width = 8;
+  static constexpr int width = 8, parts = 1;
   int32x4_t sum = vdupq_n_s32(0);
-  void add(const int8_t* w, const int16_t* x) {
-    const int16x8_t wide = vmovl_s8(vld1_s8(w)), inputs = vld1q_s16(x);
-    sum = vmlal_s16(vmlal_high_s16(sum, wide, inputs), vget_low_s16(wide), vget_low_s16(inputs));
+  void add(int16x8_t w, int16x8_t x) {
+    sum = vmlal_s16(vmlal_high_s16(sum, w, x), vget_low_s16(w), vget_low_s16(x));
   }
   void add(const WholeSum& other) { sum = vaddq_s32(sum, other.sum); }
   float total() const { return vaddvq_f32(vcvtq_f32_s32(sum)); }
@@ -229,22 +260,23 @@ struct GroupSum {
   float total() const { return vaddvq_f32(sum); }
 };
 #else
+template <typename Register>
+inline Register held(Register x) { return x; }
 inline float widened(const float* w) { return *w; }
 inline float widened(const uint16_t* w) { return bfloat16(*w); }
+inline int32_t widened(const int8_t* w) { return *w; }
+inline int32_t widened(const int16_t* x) { return *x; }
 struct FloatSum {
-  static constexpr int width = 1;
+  static constexpr int width = 1, parts = 2;
   float sum = 0;
-  template <typename Weight>
-  void add(const Weight* w, const float* x) {
-    sum += widened(w) * *x;
-  }
+  void add(float w, float x) { sum += w * x; }
   void add(const FloatSum& other) { sum += other.sum; }
   float total() const { return sum; }
 };
 struct WholeSum {
-  static constexpr int width = 1;
+  static constexpr int width = 1, parts = 1;
   int64_t sum = 0;
-  void add(const int8_t* w, const int16_t* x) { sum += int32_t(*w) * *x; }
+  void add(int32_t w, int32_t x) { sum += w * x; }
   void add(const WholeSum& other) { sum += other.sum; }
   float total() const { return float(sum); }
 };
@@ -269,61 +301,98 @@ struct GroupSum {
 };
 #endif
 
-inline float product(float w, float x) { return w * x; }
-inline float product(uint16_t w, float x) { return bfloat16(w) * x; }
-inline float product(int8_t w, int16_t x) { return float(int32_t(w) * x); }
+// One product more; rounded once, as it would be in some blocks and not in others if the compiler could choose.
+inline float plus(float sum, float w, float x) { return std::fma(w, x, sum); }
+inline float plus(float sum, uint16_t w, float x) { return std::fma(bfloat16(w), x, sum); }
+inline float plus(float sum, int8_t w, int16_t x) { return sum + float(int32_t(w) * x); }
 
-// Bytes by which whole numbers are fetched ahead: a row of them is too short for the processor to see a stream in it.
-constexpr int64_t FAR_AHEAD = 1024;
+// In bytes. Weights are fetched ahead: a row of them may be too short for the processor to see a stream in it.
+constexpr int64_t FAR_AHEAD = 1024, CACHE_LINE = 64;
 
-// R rows of a matrix times M vectors, `parts` sums of each to keep the adders busy: put(m, row, result). What a vector
-// gets does not depend on its neighbours: floats are always summed in as many parts, whole numbers are summed exactly.
-template <typename Sum, int R, int M, int parts, typename Weight, typename Input, typename Put>
-inline void dot(const Weight* w, const Input* x, int64_t n, Put put) {
-  constexpr int64_t step = Sum::width;
-  Sum sums[R][M][parts];
-  int64_t i = 0;
-  for (; i + 4 * step <= n; i += 4 * step) {
-    if constexpr (sizeof(Weight) == 1) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) __builtin_prefetch(w + r * n + i + FAR_AHEAD);
-    }
-#pragma GCC unroll 4
-    for (int part = 0; part < 4; ++part)
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int m = 0; m < M; ++m)
-          sums[r][m][part % parts].add(w + r * n + i + part * step, x + m * n + i + part * step);
+// How many fit in beside weights and inputs.
+constexpr int SUMS_IN_REGISTERS = 12;
+
+// Calls f(0), f(1) ... f(n - 1), written out, so that sums that are chosen by those numbers stay in registers.
+template <typename F, int... i>
+INLINED inline void repeat(std::integer_sequence<int, i...>, F f) {
+  (f(std::integral_constant<int, i>()), ...);
+}
+template <int n, typename F>
+INLINED inline void repeat(F f) {
+  repeat(std::make_integer_sequence<int, n>(), f);
+}
+
+// Sums of R rows of weights, `n` apart, times M vectors.
+template <typename Sum, int R, int M>
+struct Block {
+  Sum sums[R][M];
+
+  template <typename Weight, typename Input>
+  INLINED inline void add(const Weight* w, const Input* x, int64_t n) {
+    decltype(widened(w)) weights[R];
+    repeat<R>([&](auto r) INLINED { weights[r] = M > 1 ? held(widened(w + r * n)) : widened(w + r * n); });
+    repeat<M>([&](auto m) INLINED {
+      const auto input = R > 1 ? held(widened(x + m * n)) : widened(x + m * n);
+      repeat<R>([&](auto r) INLINED { sums[r][m].add(weights[r], input); });
+    });
   }
-  for (; i + step <= n; i += step)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sums[r][m][0].add(w + r * n + i, x + m * n + i);
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) {
+  INLINED inline void add(const Block& other) {
+    repeat<R>([&](auto r) INLINED { repeat<M>([&](auto m) INLINED { sums[r][m].add(other.sums[r][m]); }); });
+  }
+};
+
+// The numbers that follow the last whole register, and the result: put(m, row, result).
+template <typename Sum, int R, int M, typename Weight, typename Input, typename Put>
+INLINED inline void finish(const Block<Sum, R, M>& block, const Weight* w, const Input* x, int64_t n, int64_t i, Put put) {
+  repeat<R>([&](auto r) INLINED {
+    repeat<M>([&](auto m) INLINED {
       float rest = 0;
-      for (int64_t j = i; j < n; ++j) rest += product(w[r * n + j], x[m * n + j]);
-      Sum* s = sums[r][m];
-#pragma GCC unroll 4
-      for (int half = parts / 2; half; half /= 2)
-#pragma GCC unroll 4
-        for (int part = 0; part < half; ++part) s[part].add(s[part + half]);
-      put(m, r, s[0].total() + rest);
+      for (int64_t j = i; j < n; ++j) rest = plus(rest, w[r * n + j], x[m * n + j]);
+      put(m, r, block.sums[r][m].total() + rest);
+    });
+  });
+}
+
+// R rows of a matrix times M vectors: put(m, row, result). What a vector gets does not depend on its neighbours: parts
+// are summed in the same order in any block.
+template <typename Sum, int R, int M, typename Weight, typename Input, typename Put>
+inline void dot(const Weight* w, const Input* x, int64_t n, Put put) {
+  constexpr int P = Sum::parts;
+  constexpr int64_t step = Sum::width;
+  Block<Sum, R, M> parts[P];
+  int64_t i = 0;
+  if constexpr (P == 1 || R * M * P <= SUMS_IN_REGISTERS) {
+    constexpr int steps = std::max(P, int(CACHE_LINE / (step * sizeof(Weight))));
+    for (; i + steps * step <= n; i += steps * step) {
+      repeat<R>([&](auto r) INLINED { __builtin_prefetch(w + r * n + i + FAR_AHEAD / sizeof(Weight)); });
+      repeat<steps>([&](auto s) INLINED { parts[s % P].add(w + i + s * step, x + i + s * step, n); });
     }
+  } else {
+    // One part after the other, over stretches that stay near.
+    constexpr int64_t stretch = 64 * step;
+    for (const int64_t whole = n / (P * step) * (P * step); i < whole;) {
+      const int64_t stop = std::min(whole, i + stretch);
+      for (int part = 0; part < P; ++part) {
+        Block<Sum, R, M> sums = parts[part];
+        for (int64_t j = i + part * step; j < stop; j += P * step) sums.add(w + j, x + j, n);
+        parts[part] = sums;
+      }
+      i = stop;
+    }
+  }
+  for (int part = 0; i + step <= n; i += step, part = (part + 1) % P) parts[part].add(w + i, x + i, n);
+  for (int part = 1; part < P; ++part) parts[0].add(parts[part]);
+  finish(parts[0], w, x, n, i, put);
 }
 
 // R rows times as many vectors as there are, `together` at a time and the rest together.
-template <typename Sum, int R, int together, int parts, typename Weight, typename Input, typename Put>
+template <typename Sum, int R, int together, typename Weight, typename Input, typename Put>
 inline void dot_all(const Weight* w, const Input* x, int64_t n, int64_t count, Put put) {
   int64_t m = 0;
   const auto at = [&](int64_t i, int r, float y) { put(m + i, r, y); };
-  for (; m + together <= count; m += together) dot<Sum, R, together, parts>(w, x + m * n, n, at);
+  for (; m + together <= count; m += together) dot<Sum, R, together>(w, x + m * n, n, at);
   if constexpr (together > 1) {
-    if (m < count) dot_all<Sum, R, together - 1, parts>(w, x + m * n, n, count - m, at);
+    if (m < count) dot_all<Sum, R, together - 1>(w, x + m * n, n, count - m, at);
   }
 }
 
@@ -348,33 +417,42 @@ inline void dot_groups(const uint8_t* w, const float* scale, const int16_t* x, i
   }
 }
 
+// Rows of a thread's share times all inputs. Several rows at once save loads of the inputs; one after the other is what
+// memory likes better, which few vectors wait for unless the matrix is small enough to be in a cache.
+template <typename Weight, typename Put>
+void multiply_floats(const Weight* w, const Inputs& inputs, const Share& share, Put put) {
+  constexpr int64_t small = 2 << 20;
+  const int64_t n = inputs.width, M = inputs.n;
+  const bool is_small = share.of * n * int64_t(sizeof(Weight)) <= small;
+  int64_t row = share.first;
+  const auto put_at = [&](int64_t m, int r, float y) { put(m, row + r, y); };
+  if (M >= 4 || (M > 1 && is_small)) {
+    for (; row + 3 <= share.stop; row += 3) dot_all<FloatSum, 3, 4>(w + row * n, inputs.values.data(), n, M, put_at);
+  } else if (is_small) {
+    for (; row + 2 <= share.stop; row += 2) dot_all<FloatSum, 2, 1>(w + row * n, inputs.values.data(), n, M, put_at);
+  }
+  for (; row < share.stop; ++row) dot_all<FloatSum, 1, 4>(w + row * n, inputs.values.data(), n, M, put_at);
+}
+
 // A thread's share of the rows of a matrix times all inputs: put(m, row, value) takes the results.
 template <typename Put>
-void multiply(const Linear& matrix, Inputs& inputs, const Share& share, Put put) {
+void multiply(const Linear& matrix, const Inputs& inputs, const Share& share, Put put) {
   const int64_t n = matrix.cols, M = inputs.n;
   int64_t row = share.first;
-  const auto done = [&](int64_t m, int r, float y) {
-    put(m, row + r, matrix.bias ? y + matrix.bias[row + r] : y);
-  };
-  const auto scaled = [&](int64_t m, int r, float y) { done(m, r, y * matrix.scale[row + r] * inputs.step[m]); };
+  const auto done = [&](int64_t m, int64_t r, float y) { put(m, r, matrix.bias ? y + matrix.bias[r] : y); };
   if (matrix.kind == INT8) {
-    // Few vectors wait for memory, which likes one row after the other; for many, registers are to be full.
-    const auto* w = static_cast<const int8_t*>(matrix.weight);
-    const int16_t* x = inputs.whole.data();
-    for (; M >= 12 && row + 2 <= share.stop; row += 2) dot_all<WholeSum, 2, 3, 1>(w + row * n, x, n, M, scaled);
-    for (; M > 1 && row < share.stop; ++row) dot_all<WholeSum, 1, 4, 1>(w + row * n, x, n, M, scaled);
-    for (; row < share.stop; ++row) dot_all<WholeSum, 1, 1, 4>(w + row * n, x, n, M, scaled);
+    const auto scaled = [&](int64_t m, int r, float y) { done(m, row + r, y * matrix.scale[row + r] * inputs.step[m]); };
+    for (const auto* w = static_cast<const int8_t*>(matrix.weight); row < share.stop; ++row)
+      dot_all<WholeSum, 1, 4>(w + row * n, inputs.whole.data(), n, M, scaled);
   } else if (matrix.kind == INT4) {
     const int64_t whole_n = inputs.whole_width, groups = whole_n / GROUP;
-    const auto put_step = [&](int64_t m, int r, float y) { done(m, r, y * inputs.step[m]); };
+    const auto scaled = [&](int64_t m, int r, float y) { done(m, row + r, y * inputs.step[m]); };
     for (const auto* w = static_cast<const uint8_t*>(matrix.weight); row < share.stop; ++row)
-      dot_groups<4>(w + row * whole_n / 2, matrix.scale + row * groups, inputs.whole.data(), whole_n, M, put_step);
+      dot_groups<4>(w + row * whole_n / 2, matrix.scale + row * groups, inputs.whole.data(), whole_n, M, scaled);
   } else if (matrix.kind == BFLOAT16) {
-    for (const auto* w = static_cast<const uint16_t*>(matrix.weight); row < share.stop; ++row)
-      dot_all<FloatSum, 1, 2, 4>(w + row * n, inputs.row(0), n, M, done);
+    multiply_floats(static_cast<const uint16_t*>(matrix.weight), inputs, share, done);
   } else {
-    for (const auto* w = static_cast<const float*>(matrix.weight); row < share.stop; ++row)
-      dot_all<FloatSum, 1, 2, 4>(w + row * n, inputs.row(0), n, M, done);
+    multiply_floats(static_cast<const float*>(matrix.weight), inputs, share, done);
   }
 }
 

@@ -42,8 +42,9 @@ class Barrier {
 };
 
 struct Share {  // of n things: [first, stop)
-  int64_t first, stop;
-  Share(int64_t n, int thread, int n_threads) : first(n * thread / n_threads), stop(n * (thread + 1) / n_threads) {}
+  int64_t of, first, stop;
+  Share(int64_t n, int thread, int n_threads)
+      : of(n), first(n * thread / n_threads), stop(n * (thread + 1) / n_threads) {}
 };
 
 }  // namespace unitok
