@@ -14,6 +14,7 @@ from tiny_models import SAMPLINGS, random_codes, tiny_lm, toy_builder
 from torch import nn
 
 from unitok.errors import GenerationError
+from unitok.generation.drawing import choose
 from unitok.generation.engine import Engine, GenerationRequest
 from unitok.generation.guidance import GuidanceStep
 from unitok.kernels import attach, build, linear, native_frame, pages, stack, why_not, without
@@ -23,6 +24,7 @@ from unitok.model.config import RopeScaling, TransformerConfig
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer
 from unitok.tasks import Task
+from unitok.tasks.settings import Filters
 
 ROUNDED = ("int8", "int4")
 """Types of weights whose inputs are rounded to 16 bits."""
@@ -152,13 +154,16 @@ def test_vectors_that_do_not_fit_a_matrix_are_left_to_pytorch(kind):
 
 @needs_kernels
 @pytest.mark.parametrize("kind", WEIGHT_TYPES)
-def test_a_vector_gets_the_same_alone_as_among_many(kind):
+@pytest.mark.parametrize(("n_inputs", "n_outputs"), [(83, 13), (1100, 500)], ids=["small", "large"])
+def test_a_vector_gets_the_same_alone_as_among_many(n_inputs, n_outputs, kind):
     torch.manual_seed(2)
-    made = nn.Linear(83, 13) if kind == "float32" else CompactLinear.of(nn.Linear(83, 13), kind)
+    made = nn.Linear(n_inputs, n_outputs)
+    made = made if kind == "float32" else CompactLinear.of(made, kind)
     parts = made.weight.detach(), getattr(made, "scale", None), made.bias.detach()
-    x = torch.randn(71, 83)  # more than are worked on at once, and no multiple of what the registers take
+    x = torch.randn(71, n_inputs)  # more than are worked on at once, and no multiple of what the registers take
     alone = torch.cat([linear(*parts, one[None]) for one in x])
     assert torch.equal(linear(*parts, x), alone)
+    assert torch.equal(linear(*parts, x[:3]), alone[:3])
 
 
 @needs_kernels
@@ -325,6 +330,30 @@ def test_generation_gives_the_same_tokens(sampling, guided):
     for one, two in zip(native, other, strict=True):
         assert torch.equal(one.sequence.tokens, two.sequence.tokens)
         assert one.log_probability == pytest.approx(two.log_probability, rel=1e-5)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "filters", [(0.7, 0, 1.0, 0.0), (1.0, 5, 1.0, 0.0), (1.3, 0, 0.6, 0.0), (1.0, 20, 0.9, 0.05), (1.0, 1, 1.0, 0.0)]
+)
+def test_ids_drawn_natively_are_those_that_pytorch_draws(filters):
+    torch.manual_seed(3)
+    logits, legal = 3 * torch.randn(30, 77), torch.rand(10, 77) < 0.3
+    logits[4, :9] = -torch.inf
+    scales = [[2.0, 1.5], [], [3.0]] * 3 + [[0.0, 0.5, 4.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
+    settings = [Filters(*filters)] * 10
+
+    def chosen(legal):
+        return choose(logits, scales, legal, settings, [torch.Generator().manual_seed(i) for i in range(10)])
+
+    for mask in (legal, None):
+        ids, gained = chosen(mask)
+        with without():
+            other_ids, other_gained = chosen(mask)
+        assert torch.equal(ids, other_ids)
+        assert len(ids.unique()) > 3
+        assert mask is None or mask.gather(1, ids[:, None]).all()
+        torch.testing.assert_close(gained, other_gained)
 
 
 @needs_kernels

@@ -33,10 +33,9 @@ from unitok.errors import GenerationError
 from unitok.generation.beam import beam_search
 from unitok.generation.constraints import Grammar, LegalIds
 from unitok.generation.continuation import Continuation, GenerationRequest, GenerationResult
+from unitok.generation.drawing import choose
 from unitok.generation.graphs import Graphs
-from unitok.generation.guidance import guide
 from unitok.generation.refinement import RefineWindow, refine
-from unitok.generation.sampling import filter_logits, sample
 from unitok.generation.text_rules import TextRule
 from unitok.kernels import attach, native_frame, origin, why_not
 from unitok.kernels.frame import NativeFrame
@@ -45,6 +44,7 @@ from unitok.model.cache import StaticCache
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer
 from unitok.sequence import FeatureBatch, TokenSequence, collate_features
+from unitok.tasks.settings import Filters
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Piece", "Progress"]
@@ -387,21 +387,16 @@ class Engine:
 
         Without `codebook`, of slot 0: there, repetitions are drawn anew.
         """
-        log_probabilities = logits[: len(rows)].float().log_softmax(dim=-1)
-        logits = _guided(rows, logits)
-        if legal is not None:
-            logits = logits.masked_fill(~legal, -torch.inf)
-        settings = torch.tensor([row.filters(codebook) for row in rows])
-        temperature, top_k, top_p, min_p = settings.unbind(dim=1)
-        filtered = filter_logits(logits, temperature, top_k.long(), top_p, min_p)
-        ids = sample(filtered, [row.generator for row in rows])
+        filters = [row.filters(codebook) for row in rows]
+        ids, gained = _choose_ids(rows, logits, legal, filters)
         drawn = ids.tolist() if codebook is None else []
         repeated = [i for i, id in enumerate(drawn) if rows[i].repeats(id)]
         if repeated:
-            again = filter_logits(logits[repeated], temperature[repeated])
-            ids[repeated] = sample(again, [rows[i].generator for i in repeated])
-        gained = log_probabilities.gather(1, ids[:, None])[:, 0].tolist()
-        _add_gained(rows, gained)
+            anew, states = [rows[i] for i in repeated], logits[_with_shadows(rows, repeated)]
+            legal = None if legal is None else legal[repeated]
+            filters = [filters[i]._replace(top_k=0, top_p=1.0, min_p=0.0) for i in repeated]
+            ids[repeated], gained[repeated] = _choose_ids(anew, states, legal, filters)
+        _add_gained(rows, gained.tolist())
         return ids
 
     def _refine(self, rows: list[Continuation]) -> None:
@@ -459,7 +454,9 @@ def _owners(rows: list[Continuation]) -> list[int]:
     return list(range(len(rows))) + [i for i, row in enumerate(rows) for _ in row.shadows]
 
 
-def _guided(rows: list[Continuation], logits: Tensor) -> Tensor:
-    """Return the logits `[n, …, V]` that ids of rows are drawn from, of their own and their shadows'."""
-    scales = [row.guidance_scales for row in rows]
-    return guide(logits[: len(rows)], logits[len(rows) :], scales)
+def _choose_ids(
+    rows: list[Continuation], logits: Tensor, legal: Tensor | None, filters: list[Filters]
+) -> tuple[Tensor, Tensor]:
+    """Return an id for each row and its log-probability, from logits `[n + shadows, V]`."""
+    scales, generators = [row.guidance_scales for row in rows], [row.generator for row in rows]
+    return choose(logits, scales, legal, filters, generators)

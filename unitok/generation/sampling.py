@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["draw", "filter_logits", "sample"]
+__all__ = ["draw", "filter_logits", "sample", "sample_by", "uniform_numbers"]
 
 
 def filter_logits(
@@ -70,8 +70,12 @@ def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     Returns:
         Ids `[B]`, int64.
     """
-    uniform = torch.stack([torch.rand((), generator=generator) for generator in generators]).to(logits.device)
-    return _drawn(logits, uniform)
+    return sample_by(logits, uniform_numbers(generators).to(logits.device))
+
+
+def uniform_numbers(generators: Sequence[torch.Generator]) -> Tensor:
+    """Return a number from [0, 1) of each generator, `[B]`, on the CPU."""
+    return torch.stack([torch.rand((), generator=generator) for generator in generators])
 
 
 def draw(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, uniform: Tensor) -> Tensor:
@@ -97,10 +101,11 @@ def draw(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_
     kept = torch.where(top_k == 1, rank == 0, falling >= smallest_kept)
     kept &= _reaching(falling.masked_fill(~kept, -torch.inf), top_p)
     kept &= falling >= falling[:, :1] + min_p.log()
-    return _drawn(scaled.masked_fill(~torch.zeros_like(kept).scatter(-1, order, kept), -torch.inf), uniform)
+    return sample_by(scaled.masked_fill(~torch.zeros_like(kept).scatter(-1, order, kept), -torch.inf), uniform)
 
 
-def _drawn(logits: Tensor, uniform: Tensor) -> Tensor:
+def sample_by(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw as `sample` does, by a number from [0, 1) for each row `[B]`, where the logits are."""
     cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[:, -1:]
     # right=True: the first id whose cumulative probability exceeds the draw, which can never be one of probability 0.

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from unitok.model.lm import UnitokLM
 
 __all__ = [
-    "FEW_POSITIONS", "MANY_POSITIONS", "attach", "linear", "native_frame", "origin", "wanted", "why_not", "without",
+    "FEW_POSITIONS", "MANY_POSITIONS", "attach", "draw", "linear", "native_frame", "origin", "wanted", "why_not",
+    "without",
 ]  # fmt: skip
 
 FEW_POSITIONS = 16
@@ -66,6 +67,26 @@ def native_frame(lm: UnitokLM, tokens_of_code: Sequence[Tensor]) -> NativeFrame 
     from unitok.kernels.frame import native_frame
 
     return native_frame(lm, tokens_of_code)
+
+
+def draw(
+    logits: Tensor, scales: Sequence[Sequence[float]], legal: Tensor | None, filters: Tensor, uniform: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """Draw one id for each row, as `generation.drawing.choose` does; None where there is no native code for it.
+
+    Args:
+        logits: Of the rows, then of the first one's shadows, the second's …, `[R, V]`.
+        scales: Of guidance, for each row one for each of its shadows.
+        legal: What may be drawn, bool `[n, V]`; None means all.
+        filters: Temperature, top-k, top-p, min-p of each row, `[n, 4]`, float32.
+        uniform: A number from [0, 1) for each row, `[n]`, float32.
+
+    Returns:
+        Ids `[n]`, int64, and their log-probabilities `[n]`, NaN where the model said NaN.
+    """
+    from unitok.kernels.drawing import native_draw
+
+    return native_draw(logits, scales, legal, filters, uniform) if wanted() else None
 
 
 def linear(weight: Tensor, scale: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor | None:

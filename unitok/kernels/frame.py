@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from unitok.kernels.drawing import described_scales
 from unitok.kernels.stack import ONE_AT_A_TIME, PARTS, Linear, NativeStack, Stack, described, native_library, threads
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ class NativeFrame:
         tokens = torch.zeros(n, Kc, dtype=torch.int64)
         tokens[:, 0] = first
         gained = torch.empty(Kc - 1, n)
-        n_shadows = torch.tensor([len(of_row) for of_row in scales], dtype=torch.int64)
-        all_scales = torch.tensor([scale for of_row in scales for scale in of_row], dtype=torch.float32)
+        n_shadows, all_scales = described_scales(scales)
         hidden = hidden.contiguous()
         cache = self._transformer.new_cache(len(hidden), Kc)
         cos, sin = self._stack.angles(Kc)

@@ -242,7 +242,7 @@ def native_library() -> ctypes.CDLL:
     found = library()
     assert found is not None, "asked for kernels that are not there"
     found.run_stack.argtypes = [c_int32, c_void_p, c_void_p, c_void_p]
-    found.run_frame.argtypes = [c_int32, c_void_p]
+    found.run_frame.argtypes = found.run_draws.argtypes = [c_int32, c_void_p]
     found.run_linear.argtypes = [c_int32, c_void_p, c_int64, c_void_p, c_void_p]
     return found
 

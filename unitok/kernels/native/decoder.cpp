@@ -20,6 +20,8 @@ void run_linear(int32_t n_threads, const Linear* matrix, int64_t M, const float*
   run(n_threads, *matrix, M, x, y);
 }
 
+void run_draws(int32_t n_threads, const Draws* draws) { run(n_threads, *draws); }
+
 void run_frame(int32_t n_threads, const Frame* frame) { run(n_threads, *frame); }
 
 }  // extern "C"

@@ -1,6 +1,6 @@
 // Ids drawn from logits, as `generation/sampling.py` and `generation/guidance.py` do it.
 //
-// Letters: V ids.
+// Letters: V ids, n rows, R rows and their shadows (the same after prompts without guided conditions).
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,24 @@
 #include <vector>
 
 #include "exponential.h"
+#include "threads.h"
 
 namespace unitok {
 
 struct Filter {
   float temperature, top_k, top_p, min_p;  // top_k is a whole number, 0 keeps all
+};
+
+struct Draws {  // one for each row
+  const float* logits;       // [R, V]: rows stand first, then the shadows of the first one, of the second ...
+  const uint8_t* legal;      // [n, V], or null where all ids are
+  const int64_t* n_shadows;  // [n]
+  const float* scales;       // [R - n]: of guidance, one for each shadow
+  const Filter* filters;     // [n]
+  const float* uniform;      // [n]: from [0, 1)
+  int64_t n, V;
+  int64_t* ids;              // [n]
+  float* log_probabilities;  // [n], of what was drawn, without guidance, filters and what is legal
 };
 
 inline float largest_of(const float* x, int64_t n) {
@@ -72,9 +85,10 @@ inline void keep_nucleus(std::vector<float>& scaled, float largest, float top_p)
 }
 
 // Draws an id by one number from [0, 1).
-inline int64_t draw(const float* logits, int64_t V, const Filter& filter, float uniform) {
+inline int64_t draw(const float* logits, const uint8_t* legal, int64_t V, const Filter& filter, float uniform) {
   std::vector<float> scaled(logits, logits + V);
   for (float& one : scaled) one /= filter.temperature;
+  for (int64_t i = 0; legal && i < V; ++i) scaled[i] = legal[i] ? scaled[i] : -INFINITY;
   const float largest = largest_of(scaled.data(), V);
   const int64_t top_k = int64_t(filter.top_k);
   if (top_k == 1) return std::find(scaled.begin(), scaled.end(), largest) - scaled.begin();
@@ -96,6 +110,35 @@ inline int64_t draw(const float* logits, int64_t V, const Filter& filter, float 
   const auto found = std::upper_bound(scaled.begin(), scaled.end(), uniform * all);
   const auto last_possible = std::lower_bound(scaled.begin(), scaled.end(), all);
   return std::min(found, last_possible) - scaled.begin();
+}
+
+// Draws for rows [first, stop).
+inline void run(const Draws& draws, int64_t first, int64_t stop) {
+  const int64_t V = draws.V, n = draws.n;
+  std::vector<float> guided(V), scratch;
+  for (int64_t i = first, shadow = std::accumulate(draws.n_shadows, draws.n_shadows + first, int64_t(0)); i < stop;
+       shadow += draws.n_shadows[i++]) {
+    const float *own = draws.logits + i * V, *drawn_from = own;
+    if (draws.n_shadows[i]) {
+      std::vector<const float*> stages;
+      for (int64_t s = shadow; s < shadow + draws.n_shadows[i]; ++s) stages.push_back(draws.logits + (n + s) * V);
+      stages.push_back(own);
+      guide(stages, draws.scales + shadow, V, guided.data());
+      drawn_from = guided.data();
+    }
+    // Where the model returned NaN nothing can be drawn; the log-probability says so.
+    const bool broken = std::isnan(drawn_from[0]) || std::isnan(own[0]);
+    const uint8_t* legal = draws.legal ? draws.legal + i * V : nullptr;
+    draws.ids[i] = broken ? 0 : draw(drawn_from, legal, V, draws.filters[i], draws.uniform[i]);
+    draws.log_probabilities[i] = broken ? NAN : own[draws.ids[i]] - log_total(own, V, scratch);
+  }
+}
+
+inline void run(int n_threads, const Draws& draws) {
+  in_threads(n_threads, [&](int thread, int threads) {
+    const Share share(draws.n, thread, threads);
+    run(draws, share.first, share.stop);
+  });
 }
 
 }  // namespace unitok

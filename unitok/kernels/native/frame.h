@@ -31,36 +31,13 @@ struct Frame {
   float* log_probabilities;              // [Kc - 1, n], of what was drawn, without guidance and filters
 };
 
-// Draws codebook k of rows [first, stop) from logits [R, V].
-inline void draw_rows(const Frame& frame, int64_t k, const std::vector<float>& logits, const std::vector<int64_t>& shadow,
-                      int64_t first, int64_t stop) {
-  const int64_t V = frame.heads[k - 1].rows, n = frame.n_rows;
-  std::vector<float> guided(V), scratch;
-  for (int64_t i = first; i < stop; ++i) {
-    const float *own = logits.data() + i * V, *drawn_from = own;
-    if (frame.n_shadows[i]) {
-      std::vector<const float*> stages;
-      for (int64_t s = shadow[i]; s < shadow[i] + frame.n_shadows[i]; ++s) stages.push_back(logits.data() + (n + s) * V);
-      stages.push_back(own);
-      guide(stages, frame.scales + shadow[i], V, guided.data());
-      drawn_from = guided.data();
-    }
-    const int64_t place = (k - 1) * n + i;
-    // Where the model returned NaN nothing can be drawn; the log-probability says so.
-    const bool broken = std::isnan(drawn_from[0]) || std::isnan(own[0]);
-    const int64_t code = broken ? 0 : draw(drawn_from, V, frame.filters[place], frame.uniform[place]);
-    frame.tokens[i * frame.n_codebooks + k] = frame.tokens_of_code[k - 1][code];
-    frame.log_probabilities[place] = broken ? NAN : own[code] - log_total(own, V, scratch);
-  }
-}
-
 inline void run(int n_threads, const Frame& frame) {
   const int64_t n = frame.n_rows, R = frame.n_states, D = frame.width, Kc = frame.n_codebooks;
   const int64_t d = frame.projection.rows;
-  std::vector<int64_t> shadow(n), owner(R), row, position, length;  // shadow: where those of a row begin
-  for (int64_t i = 0, s = 0; i < n; s += frame.n_shadows[i++]) {
-    shadow[i] = s, owner[i] = i;
-    for (int64_t j = 0; j < frame.n_shadows[i]; ++j) owner[n + s + j] = i;
+  std::vector<int64_t> owner(R), row, position, length, codes(n);
+  for (int64_t i = 0, s = n; i < n; ++i) {
+    owner[i] = i;
+    for (int64_t j = 0; j < frame.n_shadows[i]; ++j) owner[s++] = i;
   }
   std::vector<float> inputs, x, states(R * d), logits;
   for (int64_t k = 1; k < Kc; ++k) {
@@ -78,12 +55,14 @@ inline void run(int n_threads, const Frame& frame) {
     run(n_threads, *frame.stack, Positions{R * M, Kc, row.data(), position.data(), length.data(), frame.cos, frame.sin}, x.data());
     for (int64_t r = 0; r < R; ++r)
       std::memcpy(states.data() + r * d, x.data() + (r * M + M - 1) * d, d * sizeof(float));
-    logits.resize(R * frame.heads[k - 1].rows);
-    run(n_threads, frame.heads[k - 1], R, states.data(), logits.data());
-    in_threads(n_threads, [&](int thread, int threads) {
-      const Share share(n, thread, threads);
-      draw_rows(frame, k, logits, shadow, share.first, share.stop);
-    });
+    const Linear& head = frame.heads[k - 1];
+    logits.resize(R * head.rows);
+    run(n_threads, head, R, states.data(), logits.data());
+    const int64_t place = (k - 1) * n;
+    const Draws draws{logits.data(), nullptr, frame.n_shadows, frame.scales, frame.filters + place,
+                      frame.uniform + place, n, head.rows, codes.data(), frame.log_probabilities + place};
+    run(n_threads, draws);
+    for (int64_t i = 0; i < n; ++i) frame.tokens[i * Kc + k] = frame.tokens_of_code[k - 1][codes[i]];
   }
 }
 
