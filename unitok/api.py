@@ -453,7 +453,7 @@ class Model:
         sums, counts = score_sequences(self.lm, sequences)
         return sums / counts if mean else sums
 
-    def save(self, folder: str | Path, *, dtype: str = "float32", readme: str | None = None) -> Path:
+    def save(self, folder: str | Path, *, dtype: str | None = None, readme: str | None = None) -> Path:
         """Write a checkpoint folder, see `unitok.checkpoint.save_checkpoint`."""
         checkpoint = Checkpoint(
             lm=self.lm,
