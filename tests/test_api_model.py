@@ -379,6 +379,7 @@ def test_a_target_lasts_as_long_as_the_condition_that_its_card_names(seconds):
     short = model.run([model.request("asr", audio=tone(seconds), max_seconds=0.08)])[0]
     assert short.sequence.codes("speech").shape[1] == 2
     assert short.lengths[0].cut
+    assert model.generate("asr", audio=torch.zeros(4, 0, dtype=torch.long)).n_samples == 0  # Kc < K: none to refine
 
 
 def test_what_is_made_for_a_place_in_a_recording_comes_with_what_is_around_it():
@@ -393,6 +394,11 @@ def test_what_is_made_for_a_place_in_a_recording_comes_with_what_is_around_it():
     assert made.value.n_samples == 640 * sum(n_frames)
     kept = model.request("tts", text="abc", before=torch.zeros(4, 10, dtype=torch.long), after=tone(0.2))
     assert kept.prompt.codes("before").shape[1] == 10
+    coarse = {"text": "abc", "before": torch.zeros(1, 10, dtype=torch.long), "after": tone(0.2), "max_seconds": 0.4}
+    made = model.run([model.request("tts", **coarse)])[0]  # one codebook of what is before cannot be joined
+    assert made.value.n_samples == 640 * sum(made.sequence.codes(name).shape[1] for name in ("speech", "after"))
+    pieces = list(model.stream("tts", **coarse))
+    assert sum(piece.n_samples for piece in pieces) == made.value.n_samples
 
 
 def test_only_prepared_requests_are_run(model):
@@ -411,6 +417,12 @@ def test_an_instruction_stands_in_place_of_the_task():
         "instruction": "speak.",
         "text": "abc",
     }
+    requests = [model.request("tts", text="abc", instruction=words) for words in ("Say {text} aloud", "Speak.")]
+    assert [one.text_ids() for one in requests] == [model.tokenizers.text.encode("abc")] * 2
+    [best] = model.run(requests[:1], best_of=3)  # what is heard is compared with the text, not with the instruction
+    expected = model.score("asr", audio=best.codes["speech"], text="abc")
+    assert max(one.score for one in best.candidates) == pytest.approx(float(expected), abs=1e-3)
+    assert best.lengths[0].n_characters == 3
     with pytest.raises(DataError, match="names 'voice', which is missing"):
         model.request("tts", text="abc", instruction="As {voice}")
     with pytest.raises(DataError, match=r"names 'txt', which is no text or label .* Did you mean 'text'"):

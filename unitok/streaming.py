@@ -322,12 +322,15 @@ def open_stream(
 
 
 def codes_around(task: Task, sequence: TokenSequence, name: str) -> tuple[Tensor | None, Tensor | None]:
-    """Return the codes that stand before and after an audio target, for a target with a place in a recording."""
+    """Return the codes that stand before and after an audio target, for a target with a place in a recording.
+
+    What has fewer codebooks than the target cannot be joined with it, and is left out.
+    """
     target = next(one for one in task.targets if one.name == name)
-    pieces = {c.source: c.name for c in task.conditions if c.field == target.field and c.kind == target.kind}
-    given = {segment.name for segment in sequence.segments}
-    before, after = (pieces.get(place) for place in ("before", "after"))
-    return (
-        sequence.codes(before) if before in given else None,
-        sequence.codes(after) if after in given else None,
-    )
+    given, found = {segment.name for segment in sequence.segments}, dict[str, Tensor]()
+    for one in task.conditions:
+        if one.source in ("before", "after") and (one.field, one.kind) == (target.field, target.kind):
+            codes = sequence.codes(one.name) if one.name in given else None
+            if codes is not None and len(codes) == sequence.vocabulary.n_codebooks:
+                found[one.source] = codes
+    return found.get("before"), found.get("after")

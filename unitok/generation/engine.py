@@ -406,7 +406,9 @@ class Engine:
 
     def _refine(self, rows: list[Continuation]) -> None:
         """Fill codebooks Kc … K-1 of every audio target."""
-        targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
+        targets = [
+            (row, one) for row in rows for one in row.segments if one.kind == "audio" and row.tokens[one.content]
+        ]
         if not self._refines or not targets:
             return
         stretches = [row.stretch(segment.name, segment.content, 0) for row, segment in targets]

@@ -16,6 +16,7 @@ from unitok.tasks.settings import out_of_range
 from unitok.vocabulary import KINDS
 
 __all__ = [
+    "asked_text",
     "candidates",
     "check_conditions",
     "guidance_scales",
@@ -67,6 +68,13 @@ def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping
     for name, value in (targets or {}).items():
         if value is None:
             raise GenerationError(f"task '{task.name}': score needs candidates for its target '{name}'.")
+
+
+def asked_text(task: Task, values: Mapping[str, Any]) -> str | None:
+    """Return the text that comes last among the conditions, whatever it is spelled within; None where there is none."""
+    given = [values.get(one.name, one.default) for one in task.conditions if one.kind == "text"]
+    texts = [one for value in given for one in (value if isinstance(value, list) else [value]) if one is not None]
+    return texts[-1] if texts else None
 
 
 def sampling(task: Task, given: Mapping[str, Any]) -> Sampling:

@@ -144,17 +144,16 @@ class Reranker:
 
     def _check(self, request: GenerationRequest) -> _Check | None:
         """Return how the request's audio is heard; None if it cannot be."""
-        task, prompt = self.tasks.get(request.task.checked_by), request.prompt
-        texts = [segment.name for segment in prompt.segments if segment.kind == "text"]
+        task, ids = self.tasks.get(request.task.checked_by), request.text_ids()
         audio = next((target.name for target in request.task.targets if target.kind == "audio"), None)
-        if task is None or not texts or audio is None:
+        if task is None or ids is None or audio is None:
             return None
         condition = next((field.name for field in task.conditions if field.kind == "audio"), None)
         target = next((field.name for field in task.targets if field.kind == "text"), None)
         if condition is None or target is None:
             return None
-        text = self.builder.text_tokenizer.decode(prompt.text_ids(texts[-1]))
-        return _Check(task, condition, target, audio, text, _lang(prompt))
+        lang = _lang(request.prompt) if task.lang_field else None
+        return _Check(task, condition, target, audio, self.builder.text_tokenizer.decode(ids), lang)
 
 
 def _lang(prompt: TokenSequence) -> str | None:

@@ -12,6 +12,9 @@ from unitok.errors import GenerationError
 
 __all__ = ["Filters", "GenerateDefaults", "Sampling", "out_of_range"]
 
+LEAST_TEMPERATURE = 1e-6
+"""Below, the likeliest id has all the probability that float32 can tell, and logits divided by it overflow."""
+
 
 class Filters(NamedTuple):
     """What `generation.sampling.filter_logits` takes."""
@@ -64,11 +67,11 @@ class Sampling:
         temperature = self.temperature
         if codebook is not None and self.codebook_temperatures:
             temperature = self.codebook_temperatures[min(codebook, len(self.codebook_temperatures) - 1)]
-        if self.greedy or temperature == 0:
+        if self.greedy or temperature < LEAST_TEMPERATURE:
             return Filters(1.0, 1, 1.0, 0.0)
         return Filters(temperature, self.top_k, self.top_p, self.min_p)
 
-    def is_repeated(self, drawn: int, past: Sequence[int]) -> bool:
+    def is_repeated(self, drawn: int, past: Sequence[int], codebook: int | None = None) -> bool:
         """Is an id drawn too often of late, so that it has to be drawn anew, from all ids at this temperature?
 
         A loop is left that way, and what is likely in itself may still come again. Greedy rows take what they take.
@@ -76,11 +79,12 @@ class Sampling:
         Args:
             drawn: The id.
             past: Those before it.
+            codebook: Which codebook it is of; None: of semantic tokens.
 
         Source: repetition-aware sampling of VALL-E 2 (arXiv:2406.05370), section 3.2.
         """
         window = self.repetition_window
-        if not window or len(past) < window or self.filters().top_k == 1:
+        if not window or len(past) < window or self.filters(codebook).top_k == 1:
             return False
         return list(past[-window:]).count(drawn) / window > self.repetition_threshold
 
