@@ -84,6 +84,13 @@ def test_settings_start_from_the_card(model):
     assert changed.per_kind == {"audio": Sampling(0.6, 7, 0.5)}
 
 
+def test_a_temperature_asks_to_sample_wherever_it_is_given(model):
+    request = model.request("tts", text="a", greedy=True, per_kind={"audio": {"temperature": 0.5}})
+    assert (request.sampling.greedy, request.sampling_of("audio").greedy) == (True, False)
+    request = model.request("tts", text="a", codebook_temperatures=[0.9], per_kind={"audio": {"temperature": 0.5}})
+    assert request.sampling_of("audio").filters(0).temperature == 0.5
+
+
 def test_the_first_language_is_the_default():
     assert "<lang:en>" in str(toy_model().sequence("tts", text="a"))
     two = toy_model(langs=("en", "de"))
@@ -293,7 +300,7 @@ def test_best_of_needs_text_audio_and_asr(model):
         model.generate("asr", audio=tone(), best_of=2)
     with pytest.raises(GenerationError, match="a model trained for 'asr'"):
         toy_model(tasks=("tts",)).generate("tts", text="a", best_of=2)
-    with pytest.raises(GenerationError, match="best_of is 0; it must be 1 or more"):
+    with pytest.raises(GenerationError, match="best_of is 0; it must be a whole number, 1 or more"):
         model.generate("tts", text="a", best_of=0)
 
 
@@ -314,6 +321,12 @@ def test_best_of_needs_text_audio_and_asr(model):
         ("tts", {"text": "a", "seed": "x"}, GenerationError, r"seed is 'x'; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "seed": -1}, GenerationError, r"seed is -1; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "max_seconds": 0}, GenerationError, r"max_seconds is 0; it must be a number above 0"),
+        ("tts", {"text": "a", "max_seconds": float("inf")}, GenerationError, r"max_seconds is inf; it must be"),
+        ("asr", {"audio": tone(), "max_text_tokens": 0.5}, GenerationError, r"is 0.5; it must be a whole number, 1 or"),
+        ("tts", {"text": "a", "best_of": 2.5}, GenerationError, r"best_of is 2.5; it must be a whole number"),
+        ("tts", {"text": "a", "per_kind": {"audio": 5}}, GenerationError, r"per_kind is .* must be settings by kind"),
+        ("asr", {"audio": ([[0.1, 0.2], [0.3]], 16000)}, AudioFormatError, r"samples cannot be read as numbers \[N\]"),
+        ("asr", {"audio": (torch.zeros(9), None)}, AudioFormatError, r"sample rate is None, allowed: a whole number"),
         ("tts", {"text": "a", "per_kind": {"audio": {"heat": 1}}}, GenerationError, r"unknown setting 'heat'\."),
         ("tts", {"text": "a", "per_kind": {"adio": {}}}, GenerationError, r"'adio' is no kind.*Did you mean 'audio'"),
     ],

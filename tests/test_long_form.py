@@ -169,6 +169,10 @@ def test_empty_text_and_missing_files_are_refused(model):
         next(model.long_form("tts", text=" "))
     with pytest.raises(AudioFormatError, match=r"'nowhere.wav' does not exist"):
         next(model.long_form("asr", audio="nowhere.wav"))
+    with pytest.raises(AudioFormatError, match=r"the recording holds no samples"):
+        next(model.long_form("asr", audio=(torch.zeros(0), 16000)))
+    with pytest.raises(GenerationError, match=r"task 'tts', 'text': got int, long form takes text"):
+        model.long_form("tts", text=5)
 
 
 @pytest.mark.parametrize(("name", "value"), [("characters", 0), ("pause_seconds", -1.0), ("window_seconds", 0.1)])

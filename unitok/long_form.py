@@ -21,6 +21,7 @@ from torch import Tensor
 from unitok.audio import Audio
 from unitok.errors import AudioFormatError, GenerationError
 from unitok.tasks import Field, Task
+from unitok.tasks.settings import check_ranges
 from unitok.tokenizers.symbols import time_symbol
 
 if TYPE_CHECKING:
@@ -62,12 +63,7 @@ class LongFormSettings:
         Raises:
             GenerationError: If a setting is out of range.
         """
-        if self.characters < 1:
-            raise GenerationError(f"characters is {self.characters}; it must be 1 or more.")
-        if not 0 <= self.pause_seconds <= 60:
-            raise GenerationError(f"pause_seconds is {self.pause_seconds}; it must be from 0 to 60.")
-        if self.window_seconds is not None and not 0.5 <= self.window_seconds <= 300:
-            raise GenerationError(f"window_seconds is {self.window_seconds}; it must be from 0.5 to 300.")
+        check_ranges(vars(self))
 
 
 class Sentence(NamedTuple):
@@ -129,6 +125,8 @@ class LongForm(Iterator[Any]):
         if streaming is not None and best_of not in (None, 1):
             raise GenerationError("best_of chooses between whole results. Stream with best_of=1.")
         value = request.pop(source.name)
+        if source.kind == "text" and not isinstance(value, str):
+            raise GenerationError(f"task '{task}', '{source.name}': got {type(value).__name__}, long form takes text.")
         self._request, self._source = request, source.name
         self._pieces = self._speak(value) if source.kind == "text" else self._transcribe(value)
 
@@ -222,7 +220,7 @@ def windows(value: Any, seconds: float) -> Iterator[Audio]:
         seconds: Longest window, in s; the cut is in the last `SEARCHED` of it.
 
     Raises:
-        AudioFormatError: If it cannot be read.
+        AudioFormatError: If it cannot be read, or holds no samples.
     """
     rest: Tensor | None = None
     rate = 0
@@ -233,8 +231,9 @@ def windows(value: Any, seconds: float) -> Iterator[Audio]:
             at = _quietest(rest[:, :longest], rate)
             yield Audio(rest[:, :at].clone(), rate)
             rest = rest[:, at:]
-    if rest is not None and rest.shape[1]:
-        yield Audio(rest.clone(), rate)
+    if rest is None or not rest.shape[1]:
+        raise AudioFormatError("the recording holds no samples. Give one that does.")
+    yield Audio(rest.clone(), rate)
 
 
 def later(text: str, seconds: float) -> str:

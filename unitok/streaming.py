@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from unitok.audio import Audio
-from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest, GenerationResult, Piece
 from unitok.generation.refinement import RefineWindow
 from unitok.generation.results import Generation, Value
 from unitok.sequence import TokenSequence
 from unitok.tasks import Task
+from unitok.tasks.settings import check_ranges
 from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
 from unitok.tokenizers.chunking import FadedStream, PieceStream, Reach
 from unitok.tokenizers.codec import FADE_S, FADED_LOOK_AHEAD_S, FADED_PAST_S, CodecTokenizer
@@ -71,10 +71,7 @@ class StreamSettings:
         Raises:
             GenerationError: If a setting is out of range.
         """
-        for name, value in vars(self).items():
-            least = "above 0" if name in ("chunk_seconds", "refine_seconds") else "0 or more"
-            if value is not None and (value < 0 or (value == 0 and least == "above 0")):
-                raise GenerationError(f"{name} is {value}; it must be {least}.")
+        check_ranges(vars(self))
 
 
 @dataclass

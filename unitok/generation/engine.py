@@ -45,6 +45,7 @@ from unitok.model.cache import StaticCache
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer
 from unitok.sequence import FeatureBatch, TokenSequence, collate_features
+from unitok.tasks.settings import check_ranges
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Piece", "Progress"]
@@ -132,8 +133,7 @@ class Engine:
         Raises:
             GenerationError: If the batch size is not positive, or the model returns NaN.
         """
-        if batch_size < 1:
-            raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
+        check_ranges({"batch_size": batch_size})
         self._attach()
         rows = [Continuation(request, self.markers, self.lm.pattern) for request in requests]
         drawn = [row for row in rows if row.sampling.beams == 1]

@@ -12,7 +12,7 @@ from typing import Any
 from unitok.audio import Audio
 from unitok.errors import GenerationError, suggest
 from unitok.tasks import Field, Sampling, Task
-from unitok.tasks.settings import out_of_range
+from unitok.tasks.settings import check_ranges
 from unitok.vocabulary import KINDS
 
 __all__ = [
@@ -77,22 +77,23 @@ def asked_text(task: Task, values: Mapping[str, Any]) -> str | None:
     return texts[-1] if texts else None
 
 
-def sampling(task: Task, given: Mapping[str, Any]) -> Sampling:
-    """Return the card's settings, with those that are given (and not None) in their place.
+def sampling(task: Task, *given: Mapping[str, Any]) -> Sampling:
+    """Return the card's settings, with those that are given (and not None) in their place, the last ones first.
 
     Raises:
         GenerationError: If a setting is unknown or out of range.
     """
-    for name in given:
-        if name not in SETTINGS:
-            raise GenerationError(f"unknown setting '{name}'.{suggest(name, SETTINGS)} Allowed: {', '.join(SETTINGS)}.")
-    chosen = {name: given[name] for name in SETTINGS if given.get(name) is not None}
-    if "temperature" in chosen and "codebook_temperatures" not in chosen:
-        chosen["codebook_temperatures"] = ()
-    if "temperature" in chosen:
-        chosen.setdefault("greedy", False)  # asking for a temperature is asking to sample
-    defaults = {name: getattr(task.generate, name) for name in SETTINGS}
-    return Sampling(**{**defaults, **chosen})
+    settings = {name: getattr(task.generate, name) for name in SETTINGS}
+    for part in given:
+        for name in part:
+            if name not in SETTINGS:
+                allowed = ", ".join(SETTINGS)
+                raise GenerationError(f"unknown setting '{name}'.{suggest(str(name), SETTINGS)} Allowed: {allowed}.")
+        chosen = {name: value for name, value in part.items() if value is not None}
+        # Asking for a temperature is asking to sample, all codebooks at it.
+        asked = {"greedy": False, "codebook_temperatures": ()} if "temperature" in chosen else {}
+        settings |= {**asked, **chosen}
+    return Sampling(**settings)
 
 
 def sampling_per_kind(
@@ -101,12 +102,14 @@ def sampling_per_kind(
     """Return settings for targets of some kinds: the card's, then `given`, then the kind's own.
 
     Raises:
-        GenerationError: If a kind or a setting is unknown.
+        GenerationError: If a kind or a setting is unknown, or there are none.
     """
+    if not isinstance(per_kind, Mapping) or not all(isinstance(own, Mapping) for own in per_kind.values()):
+        raise GenerationError(f"per_kind is {per_kind!r}; it must be settings by kind: {{'text': {{'greedy': True}}}}.")
     for kind in per_kind:
         if kind not in KINDS:
             raise GenerationError(f"per_kind: '{kind}' is no kind.{suggest(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
-    return {kind: sampling(task, {**given, **own}) for kind, own in per_kind.items()}
+    return {kind: sampling(task, given, own) for kind, own in per_kind.items()}
 
 
 def guidance_scales(task: Task, given: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -120,8 +123,7 @@ def guidance_scales(task: Task, given: float | Mapping[str, float] | None) -> di
         GenerationError: If it is no such number, or names a condition that the card does not mark `guided`.
     """
     guidance = task.generate.guidance if given is None else given
-    for _, wanted in out_of_range({"guidance": guidance}):
-        raise GenerationError(f"guidance is {guidance!r}; it must be {wanted}.")
+    check_ranges({"guidance": guidance})
     guided = [field.name for field in task.conditions if field.guided]
     if not isinstance(guidance, Mapping):
         if given not in (None, 1) and not guided:

@@ -17,6 +17,7 @@ from unitok.generation.requests import sampling
 from unitok.generation.scoring import score_sequences
 from unitok.sequence import TokenSequence
 from unitok.tasks import SequenceBuilder, Task
+from unitok.tasks.settings import check_ranges
 
 __all__ = ["Candidate", "Choice", "Reranker"]
 
@@ -93,8 +94,7 @@ class Reranker:
         Raises:
             GenerationError: If the number is not positive, or candidates of a request cannot be compared.
         """
-        if best_of is not None and best_of < 1:
-            raise GenerationError(f"best_of is {best_of}; it must be 1 or more.")
+        check_ranges({} if best_of is None else {"best_of": best_of})
         checks = [self._check(request) for request in requests]
         counts = [
             best_of or (request.task.generate.best_of if check is not None else 1)
