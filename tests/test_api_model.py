@@ -84,6 +84,15 @@ def test_settings_start_from_the_card(model):
     assert changed.per_kind == {"audio": Sampling(0.6, 7, 0.5)}
 
 
+def test_what_has_a_default_need_not_be_given():
+    voice = {"name": "voice", "kind": "label", "default": "eva"}
+    conditions = [{"name": "text", "kind": "text"}, voice]
+    target = {"name": "speech", "kind": "audio"}
+    model = model_of({"name": "tts", "description": "Speak.", "conditions": conditions, "targets": [target]})
+    assert model.request("tts", text="a").prompt.split() == {"text": "a", "voice": "eva"}
+    assert list(model.long_form("tts", text="a", max_seconds=0.2))
+
+
 def test_a_temperature_asks_to_sample_wherever_it_is_given(model):
     request = model.request("tts", text="a", greedy=True, per_kind={"audio": {"temperature": 0.5}})
     assert (request.sampling.greedy, request.sampling_of("audio").greedy) == (True, False)
@@ -440,6 +449,8 @@ def test_an_instruction_stands_in_place_of_the_task():
         model.request("tts", text="abc", instruction="As {voice}")
     with pytest.raises(DataError, match=r"names 'txt', which is no text or label .* Did you mean 'text'"):
         model.request("tts", text="abc", instruction="As {txt}")
+    with pytest.raises(DataError, match="the instruction is 5; it must be text"):
+        model.request("tts", text="abc", instruction=5)
     with pytest.raises(GenerationError, match="has no instructions in its card"):
         model_of({**card, "instructions": []}).request("tts", text="abc", instruction="Speak.")
 

@@ -327,7 +327,7 @@ def _long_condition(task: Task) -> Field:
         GenerationError: If the task does not make one audio of a text, or one text of audio.
     """
     kinds = [target.kind for target in task.targets]
-    needed = [field for field in task.conditions if not field.optional and field.kind in ("text", "audio")]
+    needed = [field for field in task.conditions if field.needed and field.kind in ("text", "audio")]
     pair = (needed[0].kind, *kinds) if len(needed) == 1 else ()
     if pair not in (("text", "audio"), ("audio", "text")):
         raise GenerationError(

@@ -19,6 +19,7 @@ __all__ = [
     "asked_text",
     "candidates",
     "check_conditions",
+    "check_settings",
     "guidance_scales",
     "sampling",
     "sampling_per_kind",
@@ -29,6 +30,9 @@ __all__ = [
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
 LONGEST_CONDITION_S = 300.0
 SETTINGS = tuple(field.name for field in fields(Sampling))
+OTHER_SETTINGS = (
+    "lang", "seed", "guidance", "max_seconds", "max_text_tokens", "answers", "regex", "instruction", "per_kind",
+)  # fmt: skip
 
 
 def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping[str, Any] | None = None) -> None:
@@ -61,7 +65,7 @@ def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping
                     f"task '{task.name}': '{name}' has {len(one)} characters, it may have {limit}. Split it."
                 )
     for field in task.conditions:
-        if not field.optional and conditions.get(field.name) is None:
+        if field.needed and conditions.get(field.name) is None:
             raise GenerationError(
                 f"task '{task.name}' needs '{field.name}' ({field.kind}). It takes: {', '.join(allowed)}."
             )
@@ -94,6 +98,23 @@ def sampling(task: Task, *given: Mapping[str, Any]) -> Sampling:
         asked = {"greedy": False, "codebook_temperatures": ()} if "temperature" in chosen else {}
         settings |= {**asked, **chosen}
     return Sampling(**settings)
+
+
+def check_settings(task: Task, settings: Mapping[str, Any]) -> None:
+    """Refuse settings, all but texts' and conditions, that a request for a task would refuse.
+
+    Raises:
+        GenerationError: If one is unknown or out of range.
+    """
+    known = (*SETTINGS, *OTHER_SETTINGS, *(one.name for one in task.conditions))
+    for name in settings:
+        if name not in known:
+            raise GenerationError(f"unknown setting '{name}'.{suggest(name, known)} Allowed: {', '.join(known)}.")
+    drawn = {name: value for name, value in settings.items() if name in SETTINGS}
+    sampling(task, drawn)
+    sampling_per_kind(task, drawn, settings.get("per_kind") or {})
+    guidance_scales(task, settings.get("guidance"))
+    check_ranges({name: settings.get(name) for name in ("max_seconds", "max_text_tokens")})
 
 
 def sampling_per_kind(
