@@ -51,7 +51,7 @@ class LongFormSettings:
     """How long inputs are cut and results joined."""
 
     characters: int = 200
-    """Longest text of one request: longer sentences are cut at clauses, else between words."""
+    """Longest text of one request, or less where the task's card takes less: longer sentences are cut at clauses, else between words."""
     pause_seconds: float = 0.25
     """Silence after a sentence, in s; half of it after a clause."""
     window_seconds: float | None = None
@@ -147,7 +147,8 @@ class LongForm(Iterator[Any]):
         field, request = _prompt(self._task, self._request), dict(self._request)
         codec = self._model.tokenizers.audio
         silence, start_s = None, 0.0
-        sentences = split_text(text, self._settings.characters)
+        longest = self._settings.characters
+        sentences = split_text(text, min(longest, self._task.generate.max_characters or longest))
         if not sentences:
             raise GenerationError("the text is empty. Give something to say.")
         for sentence in sentences:
@@ -274,7 +275,8 @@ def _sentences(text: str) -> list[str]:
             continue
         found.append(before)
         begun = end.end()
-    return [" ".join(one.split()) for one in [*found, text[begun:]] if one.strip()]
+    # Where there is no letter ("* * *"), there is nothing to say.
+    return [" ".join(one.split()) for one in [*found, text[begun:]] if any(map(str.isalnum, one))]
 
 
 def _cut_at(sentence: str, longest: int) -> int:
