@@ -51,7 +51,8 @@ class LongFormSettings:
     """How long inputs are cut and results joined."""
 
     characters: int = 200
-    """Longest text of one request, or less where the task's card takes less: longer sentences are cut at clauses, else between words."""
+    """Longest text of one request, or less where the task's card takes less: longer sentences are cut at clauses, else
+    between words."""
     pause_seconds: float = 0.25
     """Silence after a sentence, in s; half of it after a clause."""
     window_seconds: float | None = None
