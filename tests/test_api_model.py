@@ -84,6 +84,22 @@ def test_settings_start_from_the_card(model):
     assert changed.per_kind == {"audio": Sampling(0.6, 7, 0.5)}
 
 
+def test_what_has_a_default_need_not_be_given():
+    voice = {"name": "voice", "kind": "label", "default": "eva"}
+    conditions = [{"name": "text", "kind": "text"}, voice]
+    target = {"name": "speech", "kind": "audio"}
+    model = model_of({"name": "tts", "description": "Speak.", "conditions": conditions, "targets": [target]})
+    assert model.request("tts", text="a").prompt.split() == {"text": "a", "voice": "eva"}
+    assert list(model.long_form("tts", text="a", max_seconds=0.2))
+
+
+def test_a_temperature_asks_to_sample_wherever_it_is_given(model):
+    request = model.request("tts", text="a", greedy=True, per_kind={"audio": {"temperature": 0.5}})
+    assert (request.sampling.greedy, request.sampling_of("audio").greedy) == (True, False)
+    request = model.request("tts", text="a", codebook_temperatures=[0.9], per_kind={"audio": {"temperature": 0.5}})
+    assert request.sampling_of("audio").filters(0).temperature == 0.5
+
+
 def test_the_first_language_is_the_default():
     assert "<lang:en>" in str(toy_model().sequence("tts", text="a"))
     two = toy_model(langs=("en", "de"))
@@ -293,7 +309,7 @@ def test_best_of_needs_text_audio_and_asr(model):
         model.generate("asr", audio=tone(), best_of=2)
     with pytest.raises(GenerationError, match="a model trained for 'asr'"):
         toy_model(tasks=("tts",)).generate("tts", text="a", best_of=2)
-    with pytest.raises(GenerationError, match="best_of is 0; it must be 1 or more"):
+    with pytest.raises(GenerationError, match="best_of is 0; it must be a whole number, 1 or more"):
         model.generate("tts", text="a", best_of=0)
 
 
@@ -314,6 +330,12 @@ def test_best_of_needs_text_audio_and_asr(model):
         ("tts", {"text": "a", "seed": "x"}, GenerationError, r"seed is 'x'; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "seed": -1}, GenerationError, r"seed is -1; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "max_seconds": 0}, GenerationError, r"max_seconds is 0; it must be a number above 0"),
+        ("tts", {"text": "a", "max_seconds": float("inf")}, GenerationError, r"max_seconds is inf; it must be"),
+        ("asr", {"audio": tone(), "max_text_tokens": 0.5}, GenerationError, r"is 0.5; it must be a whole number, 1 or"),
+        ("tts", {"text": "a", "best_of": 2.5}, GenerationError, r"best_of is 2.5; it must be a whole number"),
+        ("tts", {"text": "a", "per_kind": {"audio": 5}}, GenerationError, r"per_kind is .* must be settings by kind"),
+        ("asr", {"audio": ([[0.1, 0.2], [0.3]], 16000)}, AudioFormatError, r"samples cannot be read as numbers \[N\]"),
+        ("asr", {"audio": (torch.zeros(9), None)}, AudioFormatError, r"sample rate is None, allowed: a whole number"),
         ("tts", {"text": "a", "per_kind": {"audio": {"heat": 1}}}, GenerationError, r"unknown setting 'heat'\."),
         ("tts", {"text": "a", "per_kind": {"adio": {}}}, GenerationError, r"'adio' is no kind.*Did you mean 'audio'"),
     ],
@@ -379,6 +401,7 @@ def test_a_target_lasts_as_long_as_the_condition_that_its_card_names(seconds):
     short = model.run([model.request("asr", audio=tone(seconds), max_seconds=0.08)])[0]
     assert short.sequence.codes("speech").shape[1] == 2
     assert short.lengths[0].cut
+    assert model.generate("asr", audio=torch.zeros(4, 0, dtype=torch.long)).n_samples == 0  # Kc < K: none to refine
 
 
 def test_what_is_made_for_a_place_in_a_recording_comes_with_what_is_around_it():
@@ -393,6 +416,11 @@ def test_what_is_made_for_a_place_in_a_recording_comes_with_what_is_around_it():
     assert made.value.n_samples == 640 * sum(n_frames)
     kept = model.request("tts", text="abc", before=torch.zeros(4, 10, dtype=torch.long), after=tone(0.2))
     assert kept.prompt.codes("before").shape[1] == 10
+    coarse = {"text": "abc", "before": torch.zeros(1, 10, dtype=torch.long), "after": tone(0.2), "max_seconds": 0.4}
+    made = model.run([model.request("tts", **coarse)])[0]  # one codebook of what is before cannot be joined
+    assert made.value.n_samples == 640 * sum(made.sequence.codes(name).shape[1] for name in ("speech", "after"))
+    pieces = list(model.stream("tts", **coarse))
+    assert sum(piece.n_samples for piece in pieces) == made.value.n_samples
 
 
 def test_only_prepared_requests_are_run(model):
@@ -411,10 +439,18 @@ def test_an_instruction_stands_in_place_of_the_task():
         "instruction": "speak.",
         "text": "abc",
     }
+    requests = [model.request("tts", text="abc", instruction=words) for words in ("Say {text} aloud", "Speak.")]
+    assert [one.text_ids() for one in requests] == [model.tokenizers.text.encode("abc")] * 2
+    [best] = model.run(requests[:1], best_of=3)  # what is heard is compared with the text, not with the instruction
+    expected = model.score("asr", audio=best.codes["speech"], text="abc")
+    assert max(one.score for one in best.candidates) == pytest.approx(float(expected), abs=1e-3)
+    assert best.lengths[0].n_characters == 3
     with pytest.raises(DataError, match="names 'voice', which is missing"):
         model.request("tts", text="abc", instruction="As {voice}")
     with pytest.raises(DataError, match=r"names 'txt', which is no text or label .* Did you mean 'text'"):
         model.request("tts", text="abc", instruction="As {txt}")
+    with pytest.raises(DataError, match="the instruction is 5; it must be text"):
+        model.request("tts", text="abc", instruction=5)
     with pytest.raises(GenerationError, match="has no instructions in its card"):
         model_of({**card, "instructions": []}).request("tts", text="abc", instruction="Speak.")
 

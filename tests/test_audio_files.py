@@ -122,6 +122,14 @@ def test_resampling_keeps_the_sine():
     assert audio.resample(16000) is audio
 
 
+def test_rates_with_no_common_divisor_are_resampled_as_quickly():
+    audio = sine(rate=44101)
+    made = audio.resample(16000)
+    assert made.n_samples == -(-audio.n_samples * 16000 // 44101)
+    expected = sine(rate=16000, seconds=0.6).samples[:, 200 : made.n_samples - 200]
+    torch.testing.assert_close(made.samples[:, 200:-200], expected, atol=2e-3, rtol=0)
+
+
 def test_resampling_down_removes_what_the_rate_cannot_hold():
     assert float(sine(hz=3000, rate=16000).resample(4000).samples[:, 200:-200].abs().max()) < 0.02
 

@@ -429,6 +429,8 @@ def test_a_checkpoint_keeps_its_encoders_and_generates(trained_with, tmp_path, c
     assert main(command) == 0
     assert out.is_file()
     assert "<features> [" in str(model.sequence("tts_by_t5", text="one two"))
+    [made] = model.run([model.request("tts_by_t5", text="one", max_seconds=0.2)])
+    assert "<features> [" in str(made.sequence)
     model.sequence("asr_by_ear", audio=wav).plot(tmp_path / "sequence.png")
     model.save(tmp_path / "again")
     assert load(tmp_path / "again", device="cpu").generate("asr_by_ear", audio=tone()) == model.generate(

@@ -457,5 +457,5 @@ def test_a_model_that_returns_nan_is_an_error():
 
 def test_no_requests_give_no_results():
     assert Engine(tiny_lm(BUILDER), VOCABULARY).generate([]) == []
-    with pytest.raises(GenerationError, match="batch_size is 0; it must be 1 or more"):
+    with pytest.raises(GenerationError, match="batch_size is 0; it must be a whole number, 1 or more"):
         Engine(tiny_lm(BUILDER), VOCABULARY).generate([request("tts")], batch_size=0)

@@ -146,3 +146,10 @@ def test_an_id_is_repeated_once_it_fills_more_than_its_share_of_the_window():
     assert not settings.is_repeated(9, [9, 9, *range(10, 20)])
     assert not Sampling().is_repeated(9, past)
     assert not Sampling(repetition_window=10, greedy=True).is_repeated(9, past)
+    greedy_first = Sampling(repetition_window=10, codebook_temperatures=(0.0, 1.0))
+    assert not greedy_first.is_repeated(9, past, codebook=0)
+    assert greedy_first.is_repeated(9, past)  # of semantic tokens
+
+
+def test_a_temperature_next_to_nothing_is_greedy():
+    assert Sampling(temperature=1e-40).filters() == Sampling(greedy=True).filters()

@@ -166,9 +166,13 @@ def test_what_has_no_long_form_is_refused(model, task, request_, message):
 
 def test_empty_text_and_missing_files_are_refused(model):
     with pytest.raises(GenerationError, match=r"the text is empty"):
-        next(model.long_form("tts", text=" "))
+        next(model.long_form("tts", text=" * * * "))
     with pytest.raises(AudioFormatError, match=r"'nowhere.wav' does not exist"):
         next(model.long_form("asr", audio="nowhere.wav"))
+    with pytest.raises(AudioFormatError, match=r"the recording holds no samples"):
+        next(model.long_form("asr", audio=(torch.zeros(0), 16000)))
+    with pytest.raises(GenerationError, match=r"task 'tts', 'text': got int, long form takes text"):
+        model.long_form("tts", text=5)
 
 
 @pytest.mark.parametrize(("name", "value"), [("characters", 0), ("pause_seconds", -1.0), ("window_seconds", 0.1)])
@@ -208,3 +212,12 @@ def test_the_command_writes_and_reads_what_python_does(how, tmp_path, capsys, mo
     assert main(asr) == 0
     heard = model.long_form("asr", audio=out, max_text_tokens=5, settings=LongFormSettings(window_seconds=1.0))
     assert capsys.readouterr().out == "".join(heard) + "\n"
+
+
+def test_texts_are_cut_to_what_the_card_takes_and_marks_alone_are_not_said():
+    model = toy_model()
+    model.tasks["tts"] = model.tasks["tts"].with_defaults(max_characters=12)
+    long = model.long_form("tts", text="one, two, three four. * * * five", max_seconds=0.2)
+    assert list(long)
+    assert [part.text for part in long.parts] == ["one, two,", "three four.", "* * * five"]
+    assert [one.text for one in split_text("One.\n\n* * *\n\nTwo.", 9)] == ["One.", "Two."]

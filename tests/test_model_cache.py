@@ -83,17 +83,6 @@ def test_ragged_prompts_and_single_steps_equal_one_pass(ar_codebooks):
 
 
 @torch.no_grad()
-def test_a_cache_that_was_used_before_gives_the_same_after_reset():
-    lm, tokens = toy_lm(2), toy_batch().tokens[:, :9]
-    positions = torch.arange(9).expand(3, -1)
-    cache = lm.new_cache(3, 20)
-    expected = lm.step(tokens, positions, cache)
-    lm.step(tokens.flip(0), positions + 9, cache)
-    cache.reset()
-    assert torch.equal(lm.step(tokens, positions, cache), expected)
-
-
-@torch.no_grad()
 def test_prompt_of_a_prefix_lm_sees_itself_and_nothing_else():
     lm, batch = toy_lm(2, prefix_lm=True), toy_batch()
     tokens = lm.coarse(batch.tokens, batch.frame_mask)

@@ -9,7 +9,8 @@ from toy_checkpoint import toy_model, toy_parts
 import unitok
 from unitok.checkpoint import load_checkpoint, save_checkpoint
 from unitok.cli.main import main
-from unitok.errors import UnitokError
+from unitok.convert.text_models import export_text_model
+from unitok.errors import CheckpointError, UnitokError
 from unitok.kernels import without
 from unitok.model.compact import CompactLinear, compact, weight_type
 from unitok.sequence import collate
@@ -90,7 +91,7 @@ def test_a_stored_model_is_small_and_the_same_when_loaded(kind, tmp_path):
     made = unitok.load(folders[kind])
     request = {"text": "hello", "max_seconds": 0.6, "seed": 3}
     assert torch.equal(made.generate("tts", **request).samples, expected.generate("tts", **request).samples)
-    save_checkpoint(tmp_path / "again", loaded, dtype=kind)
+    made.save(tmp_path / "again")
     for name, weight in load_checkpoint(tmp_path / "again").lm.state_dict().items():
         assert torch.equal(weight, loaded.lm.state_dict()[name])
 
@@ -106,6 +107,11 @@ def test_what_cannot_be_is_said(tmp_path):
     folder = save_checkpoint(tmp_path / "m", toy_parts(), dtype="int8")
     with pytest.raises(UnitokError, match="stored as int8, which is for generation"):
         LMModule(init_from=str(folder))
+    with pytest.raises(CheckpointError, match="weights are int8 already and cannot be stored as float32. Leave dtype"):
+        model.save(tmp_path / "wide", dtype="float32")
+    assert not (tmp_path / "wide").exists()
+    with pytest.raises(CheckpointError, match="the weights are int8, which is unitok's own. Export the model with"):
+        export_text_model(load_checkpoint(folder), tmp_path / "text")
 
 
 def test_the_command_line_takes_the_type(tmp_path, capsys):

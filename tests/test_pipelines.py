@@ -212,6 +212,9 @@ def test_the_last_stage_is_the_one_that_best_of_chooses(model):
     ("changes", "message"),
     [
         ({"stage_models": {"hera": None}}, r"stage_models: there is no stage 'hera'\. Did you mean 'hear'\?"),
+        ({"per_stage": {"speak": {"top_k": -1}}}, r"stage 'speak': top_k is -1; it must be"),
+        ({"per_stage": {"speak": {"top": 1}}}, r"stage 'speak': unknown setting 'top'"),
+        ({"per_stage": {"speak": 5}}, r"per_stage is \{'speak': 5\}; it must be by stage: \{'"),
         ({"per_stage": {"spek": {}}}, r"per_stage: there is no stage 'spek'\. Did you mean 'speak'\?"),
         ({"adio": 1}, r"'adio' is no condition of it\. Did you mean 'audio'\?"),
         ({"audio": None}, r"task 's2st_cascade' needs 'audio' \(audio\)"),

@@ -222,10 +222,13 @@ def test_time_in_which_nobody_asks_does_not_count(monkeypatch):
     ("settings", "message"),
     [
         ({"best_of": 2}, r"best_of chooses between whole results\. Stream with best_of=1"),
-        ({"chunk_seconds": 0.0}, r"chunk_seconds is 0\.0; it must be above 0"),
-        ({"refine_seconds": -1.0}, r"refine_seconds is -1\.0; it must be above 0"),
-        ({"look_ahead_seconds": -0.5}, r"look_ahead_seconds is -0\.5; it must be 0 or more"),
-        ({"refine_ahead_seconds": -0.5}, r"refine_ahead_seconds is -0\.5; it must be 0 or more"),
+        ({"chunk_seconds": 0.0}, r"chunk_seconds is 0\.0; it must be a number above 0"),
+        ({"refine_seconds": -1.0}, r"refine_seconds is -1\.0; it must be a number above 0"),
+        ({"look_ahead_seconds": -0.5}, r"look_ahead_seconds is -0\.5; it must be a number, 0 or more"),
+        ({"refine_ahead_seconds": -0.5}, r"refine_ahead_seconds is -0\.5; it must be a number, 0 or more"),
+        ({"chunk_seconds": float("nan")}, r"chunk_seconds is nan; it must be a number above 0"),
+        ({"look_ahead_seconds": float("inf")}, r"look_ahead_seconds is inf; it must be a number, 0 or more"),
+        ({"chunk_seconds": "1"}, r"chunk_seconds is '1'; it must be a number above 0"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused_before_any_work(settings, message):

@@ -31,6 +31,7 @@ from unitok.generation.guidance import GuidanceStep, conditions_left_out
 from unitok.generation.lengths import TargetLength
 from unitok.generation.pipelines import PipelineRequest, pipeline_request, run_pipelines
 from unitok.generation.requests import (
+    asked_text,
     candidates,
     check_conditions,
     guidance_scales,
@@ -374,6 +375,7 @@ class Model:
             max_seconds=max_seconds,
             max_text_tokens=max_text_tokens,
             text_rule=self._text_rule(card, answers, regex),
+            text=asked_text(card, encoded),
         )
 
     def run(
@@ -453,7 +455,7 @@ class Model:
         sums, counts = score_sequences(self.lm, sequences)
         return sums / counts if mean else sums
 
-    def save(self, folder: str | Path, *, dtype: str = "float32", readme: str | None = None) -> Path:
+    def save(self, folder: str | Path, *, dtype: str | None = None, readme: str | None = None) -> Path:
         """Write a checkpoint folder, see `unitok.checkpoint.save_checkpoint`."""
         checkpoint = Checkpoint(
             lm=self.lm,
@@ -566,8 +568,8 @@ class Model:
 
     def _decoded(self, task: Task, choice: Choice, with_audio: bool = True) -> Generation:
         values, codes = dict[str, Value](), dict[str, Tensor]()
-        result = choice.result
-        sequence = result.sequence
+        made = choice.result
+        sequence = made.sequence
         for segment in sequence.segments:
             if segment.role != "target":
                 continue
@@ -582,14 +584,7 @@ class Model:
             else:
                 values[segment.name] = self.tokenizers.text.decode(sequence.text_ids(segment.name))
         return Generation(
-            values,
-            sequence,
-            result.log_probability,
-            result.stop,
-            result.lengths,
-            choice.candidates,
-            choice.chosen,
-            codes,
+            values, sequence, made.log_probability, made.stop, made.lengths, choice.candidates, choice.chosen, codes
         )
 
 

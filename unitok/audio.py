@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,7 +27,10 @@ from unitok.errors import AudioFormatError, suggest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Audio", "AudioWriter", "PipeWriter"]
+__all__ = ["Audio", "AudioWriter", "PipeWriter", "resampled"]
+
+LARGEST_TERM = 2000
+"""Of a ratio of two rates that is not in small numbers; off by 2.1e-4 at most, of rates from 4 to 400 kHz."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +58,7 @@ class Audio:
             raise AudioFormatError(
                 f"samples are {samples.dtype}, allowed: floating point in [-1, 1]. Divide 16-bit samples by 32768."
             )
-        if int(rate) != rate or rate <= 0:
+        if not isinstance(rate, Real) or rate % 1 or rate <= 0:  # of NaN and infinity the remainder is NaN
             raise AudioFormatError(f"sample rate is {rate}, allowed: a whole number of Hz above 0.")
         if not bool(torch.isfinite(samples).all()):
             bad = int((~torch.isfinite(samples)).sum())
@@ -75,7 +81,10 @@ class Audio:
             return cls.read(value)
         if isinstance(value, tuple) and len(value) == 2:
             samples, rate = value
-            samples = torch.as_tensor(samples)
+            try:
+                samples = torch.as_tensor(samples)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise AudioFormatError(f"samples cannot be read as numbers [N] or [C, N]: {error}.") from error
             return cls(samples[None] if samples.ndim == 1 else samples, rate)
         raise AudioFormatError(f"got {type(value).__name__}, allowed: Audio, a path, or (samples, sample_rate_hz).")
 
@@ -123,16 +132,12 @@ class Audio:
         """Return the audio at another rate, band-limited (windowed sinc); itself where the rate is the same.
 
         `N` becomes `ceil(N * new / old)`.
-
-        Source: `torchaudio.functional.resample`.
         """
         if sample_rate_hz == self.sample_rate_hz:
             return self
-        from torchaudio.functional import resample
-
         if sample_rate_hz <= 0:
             raise AudioFormatError(f"sample rate is {sample_rate_hz}, allowed: a whole number of Hz above 0.")
-        return Audio(resample(self.samples, self.sample_rate_hz, sample_rate_hz), sample_rate_hz)
+        return Audio(resampled(self.samples, self.sample_rate_hz, sample_rate_hz), sample_rate_hz)
 
     def mono(self) -> Audio:
         """Return the mean of the channels, `[1, N]`."""
@@ -279,6 +284,25 @@ class PipeWriter:
     def _send(self, data: bytes) -> None:
         self.pipe.write(data)
         self.pipe.flush()
+
+
+def resampled(samples: Tensor, rate_hz: int, new_rate_hz: int) -> Tensor:
+    """Return samples `[C, N]` at another rate, `[C, ceil(N * new / old)]`.
+
+    The filters of rates with hardly a common divisor (44101 and 16000 Hz) would take gigabytes and minutes. Such a
+    ratio is taken as the nearest in small numbers.
+
+    Source: `torchaudio.functional.resample`.
+    """
+    from torchaudio.functional import resample
+
+    ratio = Fraction(new_rate_hz, rate_hz)
+    if ratio.numerator * ratio.denominator <= LARGEST_TERM**2:
+        return resample(samples, rate_hz, new_rate_hz)
+    near = ratio.limit_denominator(int(LARGEST_TERM / math.sqrt(ratio)))
+    N = -(-samples.shape[-1] * new_rate_hz // rate_hz)
+    made = resample(samples, near.denominator, near.numerator)[..., :N]
+    return torch.nn.functional.pad(made, (0, N - made.shape[-1]))
 
 
 def interleaved(audio: Audio, sample_rate_hz: int, n_channels: int) -> np.ndarray:

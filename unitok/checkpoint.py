@@ -152,7 +152,7 @@ def write_tasks(folder: Path, tasks: Mapping[str, Task]) -> None:
 
 
 def save_checkpoint(
-    folder: str | Path, checkpoint: Checkpoint, *, dtype: str = "float32", readme: str | None = None
+    folder: str | Path, checkpoint: Checkpoint, *, dtype: str | None = None, readme: str | None = None
 ) -> Path:
     """Write a checkpoint folder. It appears whole or not at all; an older checkpoint of that name is replaced.
 
@@ -160,19 +160,19 @@ def save_checkpoint(
         folder: Where to.
         checkpoint: The parts.
         dtype: How weights are stored: `float32`, `bfloat16` or `float16`, which are float32 again when loaded; or
-            `int8` and `int4`, of linear layers, which they stay (`unitok.model.compact`).
+            `int8` and `int4`, of linear layers, which they stay (`unitok.model.compact`). Default: `int8` or `int4`
+            where the model has them so already, else `float32`.
         readme: The model card (Markdown); default: one that states what is known from the parts.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: If the folder exists and is no checkpoint, or `dtype` is unknown.
+        CheckpointError: If the folder exists and is no checkpoint, `dtype` is unknown, or the weights have fewer bits.
         VocabularyMismatchError: If the model was made for another vocabulary.
     """
     folder = Path(folder)
-    if dtype not in WEIGHT_TYPES:
-        raise CheckpointError(f"dtype is '{dtype}', allowed: {', '.join(WEIGHT_TYPES)}.{suggest(dtype, WEIGHT_TYPES)}")
+    dtype = _stored_as(checkpoint.lm, dtype)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
         raise CheckpointError(f"'{folder}' exists and is no checkpoint. Choose another folder, or remove it first.")
     rows, size = checkpoint.lm.embedding.num_embeddings, checkpoint.vocabulary.size
@@ -236,6 +236,23 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
         name=str(config.get("name", folder.name)),
         notes=config.get("notes") or {},
     )
+
+
+def _stored_as(lm: UnitokLM, dtype: str | None) -> str:
+    """Return the type that weights are stored as, asked for or not."""
+    from unitok.model.compact import weight_type
+
+    now = weight_type(lm)
+    if dtype is None:
+        return now if now in WHOLE_NUMBERS else "float32"
+    if dtype not in WEIGHT_TYPES:
+        raise CheckpointError(f"dtype is '{dtype}', allowed: {', '.join(WEIGHT_TYPES)}.{suggest(dtype, WEIGHT_TYPES)}")
+    if now in WHOLE_NUMBERS and dtype != now:
+        raise CheckpointError(
+            f"the weights are {now} already and cannot be stored as {dtype}. Leave dtype out to store them as they "
+            "are, or load the model with float32 weights."
+        )
+    return dtype
 
 
 def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None) -> None:

@@ -62,5 +62,5 @@ class GenerationError(UnitokError, ValueError):
 
 def suggest(word: str, options: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the option closest to `word`, or `""` when none is close."""
-    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -21,6 +21,7 @@ from torch import Tensor
 from unitok.audio import Audio
 from unitok.errors import AudioFormatError, GenerationError
 from unitok.tasks import Field, Task
+from unitok.tasks.settings import check_ranges
 from unitok.tokenizers.symbols import time_symbol
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class LongFormSettings:
     """How long inputs are cut and results joined."""
 
     characters: int = 200
-    """Longest text of one request: longer sentences are cut at clauses, else between words."""
+    """Longest text of one request, or less where the task's card takes less: longer sentences are cut at clauses, else
+    between words."""
     pause_seconds: float = 0.25
     """Silence after a sentence, in s; half of it after a clause."""
     window_seconds: float | None = None
@@ -62,12 +64,7 @@ class LongFormSettings:
         Raises:
             GenerationError: If a setting is out of range.
         """
-        if self.characters < 1:
-            raise GenerationError(f"characters is {self.characters}; it must be 1 or more.")
-        if not 0 <= self.pause_seconds <= 60:
-            raise GenerationError(f"pause_seconds is {self.pause_seconds}; it must be from 0 to 60.")
-        if self.window_seconds is not None and not 0.5 <= self.window_seconds <= 300:
-            raise GenerationError(f"window_seconds is {self.window_seconds}; it must be from 0.5 to 300.")
+        check_ranges(vars(self))
 
 
 class Sentence(NamedTuple):
@@ -129,6 +126,8 @@ class LongForm(Iterator[Any]):
         if streaming is not None and best_of not in (None, 1):
             raise GenerationError("best_of chooses between whole results. Stream with best_of=1.")
         value = request.pop(source.name)
+        if source.kind == "text" and not isinstance(value, str):
+            raise GenerationError(f"task '{task}', '{source.name}': got {type(value).__name__}, long form takes text.")
         self._request, self._source = request, source.name
         self._pieces = self._speak(value) if source.kind == "text" else self._transcribe(value)
 
@@ -149,7 +148,8 @@ class LongForm(Iterator[Any]):
         field, request = _prompt(self._task, self._request), dict(self._request)
         codec = self._model.tokenizers.audio
         silence, start_s = None, 0.0
-        sentences = split_text(text, self._settings.characters)
+        longest = self._settings.characters
+        sentences = split_text(text, min(longest, self._task.generate.max_characters or longest))
         if not sentences:
             raise GenerationError("the text is empty. Give something to say.")
         for sentence in sentences:
@@ -222,7 +222,7 @@ def windows(value: Any, seconds: float) -> Iterator[Audio]:
         seconds: Longest window, in s; the cut is in the last `SEARCHED` of it.
 
     Raises:
-        AudioFormatError: If it cannot be read.
+        AudioFormatError: If it cannot be read, or holds no samples.
     """
     rest: Tensor | None = None
     rate = 0
@@ -233,8 +233,9 @@ def windows(value: Any, seconds: float) -> Iterator[Audio]:
             at = _quietest(rest[:, :longest], rate)
             yield Audio(rest[:, :at].clone(), rate)
             rest = rest[:, at:]
-    if rest is not None and rest.shape[1]:
-        yield Audio(rest.clone(), rate)
+    if rest is None or not rest.shape[1]:
+        raise AudioFormatError("the recording holds no samples. Give one that does.")
+    yield Audio(rest.clone(), rate)
 
 
 def later(text: str, seconds: float) -> str:
@@ -275,7 +276,8 @@ def _sentences(text: str) -> list[str]:
             continue
         found.append(before)
         begun = end.end()
-    return [" ".join(one.split()) for one in [*found, text[begun:]] if one.strip()]
+    # Where there is no letter ("* * *"), there is nothing to say.
+    return [" ".join(one.split()) for one in [*found, text[begun:]] if any(map(str.isalnum, one))]
 
 
 def _cut_at(sentence: str, longest: int) -> int:
@@ -328,7 +330,7 @@ def _long_condition(task: Task) -> Field:
         GenerationError: If the task does not make one audio of a text, or one text of audio.
     """
     kinds = [target.kind for target in task.targets]
-    needed = [field for field in task.conditions if not field.optional and field.kind in ("text", "audio")]
+    needed = [field for field in task.conditions if field.needed and field.kind in ("text", "audio")]
     pair = (needed[0].kind, *kinds) if len(needed) == 1 else ()
     if pair not in (("text", "audio"), ("audio", "text")):
         raise GenerationError(

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from unitok.audio import Audio
-from unitok.errors import GenerationError
 from unitok.generation.engine import Engine, GenerationRequest, GenerationResult, Piece
 from unitok.generation.refinement import RefineWindow
 from unitok.generation.results import Generation, Value
 from unitok.sequence import TokenSequence
 from unitok.tasks import Task
+from unitok.tasks.settings import check_ranges
 from unitok.tokenizers.base import AudioTokenizer, TextTokenizer
 from unitok.tokenizers.chunking import FadedStream, PieceStream, Reach
 from unitok.tokenizers.codec import FADE_S, FADED_LOOK_AHEAD_S, FADED_PAST_S, CodecTokenizer
@@ -71,10 +71,7 @@ class StreamSettings:
         Raises:
             GenerationError: If a setting is out of range.
         """
-        for name, value in vars(self).items():
-            least = "above 0" if name in ("chunk_seconds", "refine_seconds") else "0 or more"
-            if value is not None and (value < 0 or (value == 0 and least == "above 0")):
-                raise GenerationError(f"{name} is {value}; it must be {least}.")
+        check_ranges(vars(self))
 
 
 @dataclass
@@ -322,12 +319,15 @@ def open_stream(
 
 
 def codes_around(task: Task, sequence: TokenSequence, name: str) -> tuple[Tensor | None, Tensor | None]:
-    """Return the codes that stand before and after an audio target, for a target with a place in a recording."""
+    """Return the codes that stand before and after an audio target, for a target with a place in a recording.
+
+    What has fewer codebooks than the target cannot be joined with it, and is left out.
+    """
     target = next(one for one in task.targets if one.name == name)
-    pieces = {c.source: c.name for c in task.conditions if c.field == target.field and c.kind == target.kind}
-    given = {segment.name for segment in sequence.segments}
-    before, after = (pieces.get(place) for place in ("before", "after"))
-    return (
-        sequence.codes(before) if before in given else None,
-        sequence.codes(after) if after in given else None,
-    )
+    given, found = {segment.name for segment in sequence.segments}, dict[str, Tensor]()
+    for one in task.conditions:
+        if one.source in ("before", "after") and (one.field, one.kind) == (target.field, target.kind):
+            codes = sequence.codes(one.name) if one.name in given else None
+            if codes is not None and len(codes) == sequence.vocabulary.n_codebooks:
+                found[one.source] = codes
+    return found.get("before"), found.get("after")

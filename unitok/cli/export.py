@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16", "int8", "int4"),
-        default="float32",
-        help="type of the stored weights (default: float32)",
+        help="type of the stored weights (default: int8 or int4 where they are so already, else float32)",
     )
 
 
@@ -42,6 +41,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         if args.dtype in ("int8", "int4"):
             raise UnitokError(f"--dtype {args.dtype} is unitok's own; for transformers: float32, bfloat16 or float16.")
-        folder = export_text_model(checkpoint, args.out, getattr(torch, args.dtype))
+        folder = export_text_model(checkpoint, args.out, getattr(torch, args.dtype or "float32"))
         print(f"{folder}: transformers.AutoModelForCausalLM.from_pretrained('{folder}') loads it.")
     return 0

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unitok.checkpoint import Checkpoint
+from unitok.checkpoint import WHOLE_NUMBERS, Checkpoint
 from unitok.convert.files import Weights, find_folder, license_of, open_weights, read_config, weights_name
 from unitok.errors import CheckpointError, MissingWeightsError, suggest
 from unitok.files import written_whole
+from unitok.model.compact import weight_type
 from unitok.model.config import LMConfig, RopeScaling, TransformerConfig
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer
@@ -128,11 +129,14 @@ def export_text_model(checkpoint: Checkpoint, folder: str | Path, dtype: torch.d
         dtype: Type of the weights in the file.
 
     Raises:
-        CheckpointError: If no text model of transformers computes what it does, or the folder is in use.
+        CheckpointError: If no text model of transformers computes what it does, its weights are whole numbers, or the
+            folder is in use.
     """
     from safetensors.torch import save_file
 
     lm, vocabulary = checkpoint.lm, checkpoint.vocabulary
+    if (kind := weight_type(lm)) in WHOLE_NUMBERS:
+        raise CheckpointError(f"the weights are {kind}, which is unitok's own. Export the model with float32 weights.")
     config = lm.config.transformer
     architecture = next(
         (

@@ -133,7 +133,7 @@ def _with_prompt(task: Task, item: Item, index: int, rows: Sequence[Mapping[str,
     """Fill in a prompt of the same speaker, and see that no condition is missing."""
     conditions = dict(item.conditions)
     for part in task.conditions:
-        if part.name in conditions or part.optional or part.default is not None:
+        if part.name in conditions or not part.needed:
             continue
         if part.source == "same_speaker" and (other := _same_speaker(part, index, rows)) is not None:
             conditions[part.name] = _value(part, part.field, rows[other][part.field], manifest)

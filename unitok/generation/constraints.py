@@ -27,6 +27,7 @@ from unitok.markers import Markers, Row
 from unitok.pattern import Pattern
 from unitok.sequence import Rates
 from unitok.tasks import Task
+from unitok.tasks.settings import check_ranges
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Grammar", "LegalIds", "State", "StopReason", "TargetPlan", "plan_targets"]
@@ -129,9 +130,7 @@ def plan_targets(
     Raises:
         GenerationError: If a limit leaves no room, or a target's kind cannot be generated.
     """
-    for name, value in (("max_seconds", max_seconds), ("max_text_tokens", max_text_tokens)):
-        if value is not None and not (isinstance(value, (int, float)) and value > 0):
-            raise GenerationError(f"{name} is {value!r}; it must be a number above 0.")
+    check_ranges({"max_seconds": max_seconds, "max_text_tokens": max_text_tokens})
     defaults = task.generate
     plans = []
     for target in task.targets:
@@ -166,7 +165,7 @@ def plan_targets(
                     target.name, target.kind, max_length=n, min_length=n, rate_hz=plan.rate_hz, fixed=fixed
                 )
         else:
-            limit = int(max_text_tokens or 0) or defaults.max_text_tokens or DEFAULT_MAX_TEXT_TOKENS
+            limit = max_text_tokens or defaults.max_text_tokens or DEFAULT_MAX_TEXT_TOKENS
             plan = TargetPlan(target.name, target.kind, max_length=limit)
         plans.append(plan)
     return plans

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from unitok.markers import Markers, Row
 from unitok.pattern import Pattern
 from unitok.sequence import Rates, Segment, TokenSequence
 from unitok.tasks import Task
+from unitok.tasks.builder import INSTRUCTION
 from unitok.tasks.settings import Filters, Sampling
 
 __all__ = ["Continuation", "GenerationRequest", "GenerationResult"]
@@ -51,6 +52,8 @@ class GenerationRequest:
     """Replaces the card's limit on text targets."""
     text_rule: TextRule | None = None
     """What text and label targets may say."""
+    text: str | None = None
+    """What is to be said, where the prompt spells it within something else (an instruction, a form)."""
 
     def __post_init__(self) -> None:
         """Check the limits.
@@ -72,6 +75,14 @@ class GenerationRequest:
     def sampling_of(self, kind: str) -> Sampling:
         """Return the settings for targets of a kind."""
         return self.per_kind.get(kind, self.sampling)
+
+    def text_ids(self) -> list[int] | None:
+        """Return the text-tokenizer ids of what is to be said: `text`, else the prompt's last one; None: nothing."""
+        prompt = self.prompt
+        if self.text is not None and prompt.text_tokenizer is not None:
+            return prompt.text_tokenizer.encode(self.text)
+        names = [one.name for one in prompt.segments if one.kind == "text" and one.name != INSTRUCTION.name]
+        return prompt.text_ids(names[-1]) if names else None
 
     def plans(self) -> list[TargetPlan]:
         """Return what to generate, in order."""
@@ -105,9 +116,9 @@ class Continuation:
     """One request on its way: its tokens so far and everything that must not depend on its neighbours."""
 
     def __init__(self, request: GenerationRequest, markers: Markers, pattern: Pattern) -> None:
-        prompt = request.prompt
+        ids = request.text_ids()
         self.request = request
-        self.tokens = list(prompt.tokens.cpu())
+        self.tokens = list(request.prompt.tokens.cpu())
         self.segments: list[Segment] = []
         self.states: dict[str, list[Tensor]] = {}
         self.generator = torch.Generator().manual_seed(request.seed)
@@ -120,8 +131,8 @@ class Continuation:
             request.plans(),
             markers.vocabulary,
             pattern,
-            self._count_characters,
-            self._characters_of_prompt(),
+            lambda tokens: self._count_characters(markers.vocabulary.tokens_to_text(tokens)),
+            None if ids is None else self._count_characters(ids),
             markers=markers,
         )
         self._markers = markers
@@ -148,7 +159,7 @@ class Continuation:
         kind, grammar = self.grammar.plans[self.grammar.index].kind, self.grammar
         if kind not in ("audio", "semantic") or grammar.ends((drawn,)):
             return False
-        return self.sampling.is_repeated(drawn, grammar.codes)
+        return self.sampling.is_repeated(drawn, grammar.codes, 0 if kind == "audio" else None)
 
     def push_marker(self, ids: Row) -> None:
         """Append a position whose first slots hold `ids` and the rest nothing."""
@@ -224,14 +235,8 @@ class Continuation:
     def result(self) -> GenerationResult:
         """Return the finished sequence."""
         prompt = self.request.prompt
-        sequence = TokenSequence(
-            tokens=torch.stack(self.tokens),
-            segments=(*prompt.segments, *self.segments, *self._eos()),
-            vocabulary=prompt.vocabulary,
-            text_tokenizer=prompt.text_tokenizer,
-            rates=prompt.rates,
-            pattern=prompt.pattern,
-        )
+        segments = (*prompt.segments, *self.segments, *self._eos())
+        sequence = replace(prompt, tokens=torch.stack(self.tokens), segments=segments, loss_weights=None)
         return GenerationResult(sequence, self.log_probability, self.grammar.stop_reason, tuple(self.grammar.lengths))
 
     def _segment(self, plan: TargetPlan) -> Segment:
@@ -244,12 +249,7 @@ class Continuation:
         n_rows = len(self._markers.rows("<eos>"))
         return [Segment("<eos>", "control", "control", len(self.tokens) - n_rows, len(self.tokens))] if n_rows else []
 
-    def _characters_of_prompt(self) -> int | None:
-        texts = [segment for segment in self.request.prompt.segments if segment.kind == "text"]
-        return self._count_characters([int(row[0]) for row in self.tokens[texts[-1].content]]) if texts else None
-
-    def _count_characters(self, tokens: list[int]) -> int:
-        """Return how many characters text tokens spell; without a text tokenizer, how many there are."""
+    def _count_characters(self, ids: list[int]) -> int:
+        """Return how many characters text-tokenizer ids spell; without a text tokenizer, how many there are."""
         tokenizer = self.request.prompt.text_tokenizer
-        ids = self.request.prompt.vocabulary.tokens_to_text(tokens)
         return len(tokenizer.decode(ids)) if tokenizer else len(ids)

@@ -44,7 +44,7 @@ from unitok.model.cache import StaticCache
 from unitok.model.lm import UnitokLM
 from unitok.model.transformer import Transformer
 from unitok.sequence import FeatureBatch, TokenSequence, collate_features
-from unitok.tasks.settings import Filters
+from unitok.tasks.settings import Filters, check_ranges
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["Engine", "GenerationRequest", "GenerationResult", "OnStep", "Piece", "Progress"]
@@ -132,8 +132,7 @@ class Engine:
         Raises:
             GenerationError: If the batch size is not positive, or the model returns NaN.
         """
-        if batch_size < 1:
-            raise GenerationError(f"batch_size is {batch_size}; it must be 1 or more.")
+        check_ranges({"batch_size": batch_size})
         self._attach()
         rows = [Continuation(request, self.markers, self.lm.pattern) for request in requests]
         drawn = [row for row in rows if row.sampling.beams == 1]
@@ -401,7 +400,9 @@ class Engine:
 
     def _refine(self, rows: list[Continuation]) -> None:
         """Fill codebooks Kc … K-1 of every audio target."""
-        targets = [(row, segment) for row in rows for segment in row.segments if segment.kind == "audio"]
+        targets = [
+            (row, one) for row in rows for one in row.segments if one.kind == "audio" and row.tokens[one.content]
+        ]
         if not self._refines or not targets:
             return
         stretches = [row.stretch(segment.name, segment.content, 0) for row, segment in targets]

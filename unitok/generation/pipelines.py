@@ -9,7 +9,8 @@ Letters: K codebooks, T codec frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from unitok.audio import Audio
 from unitok.errors import GenerationError, UnitokError, suggest
 from unitok.generation.engine import GenerationRequest, OnStep
 from unitok.generation.lengths import TargetLength
-from unitok.generation.requests import check_conditions
+from unitok.generation.requests import check_conditions, check_settings
 from unitok.generation.stage_models import find_stage_models
 from unitok.tasks import Field, Pipeline, Task
 from unitok.tasks.pipeline import Origin, Stage
@@ -104,8 +105,8 @@ def pipeline_request(
         GenerationError: If a stage, a condition or a setting is unknown or missing, or a model lacks its task.
         CardError: If the stages do not fit the tasks of the models.
     """
-    per_stage = dict(per_stage or {})
     models = stages_of(pipeline, model, stage_models)
+    per_stage = per_stage or {}
     _check_stages(pipeline, "per_stage", per_stage)
     names = pipeline.stage_names
     for name in OF_ONE_TASK:
@@ -118,6 +119,9 @@ def pipeline_request(
     outline = pipeline.outline(tasks)
     check_conditions(outline, conditions)
     _check_guidance(pipeline, tasks, settings.get("guidance"))
+    for name, task in tasks.items():  # before any stage has done its work
+        with _naming(pipeline, name):
+            check_settings(task, _for_task(task, {**settings, **per_stage.get(name, {})}))
     present = {name: _cut(pipeline, name, value) for name, value in conditions.items() if value is not None}
     return PipelineRequest(pipeline, models, outline, present, settings, per_stage)
 
@@ -192,10 +196,8 @@ class _Run:
     def jobs(self, i: int) -> list[GenerationRequest]:
         """Return what stage `i` is asked for: one request, or one for each piece."""
         stage, model = self.request.pipeline.stages[i], self.model(i)
-        try:
+        with _naming(self.request.pipeline, stage.name):
             return self._jobs(stage, model, model.task(stage.task))
-        except UnitokError as error:
-            raise GenerationError(f"pipeline '{self.request.pipeline.name}', stage '{stage.name}': {error}") from error
 
     def _jobs(self, stage: Stage, model: Model, task: Task) -> list[GenerationRequest]:
         settings = _for_task(task, {**self.request.settings, **self.request.per_stage.get(stage.name, {})})
@@ -290,8 +292,23 @@ def _together(lengths: Sequence[TargetLength]) -> tuple[TargetLength, ...]:
     )
 
 
+@contextmanager
+def _naming(pipeline: Pipeline, stage: str) -> Iterator[None]:
+    """Let errors say in which stage they are."""
+    try:
+        yield
+    except UnitokError as error:
+        raise GenerationError(f"pipeline '{pipeline.name}', stage '{stage}': {error}") from error
+
+
 def _check_stages(pipeline: Pipeline, what: str, given: Mapping[str, Any]) -> None:
     names = pipeline.stage_names
+    if not isinstance(given, Mapping) or (
+        what == "per_stage" and not all(isinstance(v, Mapping) for v in given.values())
+    ):
+        raise GenerationError(
+            f"pipeline '{pipeline.name}', {what} is {given!r}; it must be by stage: {{'{names[0]}': …}}."
+        )
     for name in given:
         if name not in names:
             raise GenerationError(

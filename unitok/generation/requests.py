@@ -12,12 +12,14 @@ from typing import Any
 from unitok.audio import Audio
 from unitok.errors import GenerationError, suggest
 from unitok.tasks import Field, Sampling, Task
-from unitok.tasks.settings import out_of_range
+from unitok.tasks.settings import check_ranges
 from unitok.vocabulary import KINDS
 
 __all__ = [
+    "asked_text",
     "candidates",
     "check_conditions",
+    "check_settings",
     "guidance_scales",
     "sampling",
     "sampling_per_kind",
@@ -28,6 +30,9 @@ __all__ = [
 # Longer recordings than this in one sequence are a mistake or a job for cutting, not for one attention.
 LONGEST_CONDITION_S = 300.0
 SETTINGS = tuple(field.name for field in fields(Sampling))
+OTHER_SETTINGS = (
+    "lang", "seed", "guidance", "max_seconds", "max_text_tokens", "answers", "regex", "instruction", "per_kind",
+)  # fmt: skip
 
 
 def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping[str, Any] | None = None) -> None:
@@ -60,7 +65,7 @@ def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping
                     f"task '{task.name}': '{name}' has {len(one)} characters, it may have {limit}. Split it."
                 )
     for field in task.conditions:
-        if not field.optional and conditions.get(field.name) is None:
+        if field.needed and conditions.get(field.name) is None:
             raise GenerationError(
                 f"task '{task.name}' needs '{field.name}' ({field.kind}). It takes: {', '.join(allowed)}."
             )
@@ -69,22 +74,47 @@ def check_conditions(task: Task, conditions: Mapping[str, Any], targets: Mapping
             raise GenerationError(f"task '{task.name}': score needs candidates for its target '{name}'.")
 
 
-def sampling(task: Task, given: Mapping[str, Any]) -> Sampling:
-    """Return the card's settings, with those that are given (and not None) in their place.
+def asked_text(task: Task, values: Mapping[str, Any]) -> str | None:
+    """Return the text that comes last among the conditions, whatever it is spelled within; None where there is none."""
+    given = [values.get(one.name, one.default) for one in task.conditions if one.kind == "text"]
+    texts = [one for value in given for one in (value if isinstance(value, list) else [value]) if one is not None]
+    return texts[-1] if texts else None
+
+
+def sampling(task: Task, *given: Mapping[str, Any]) -> Sampling:
+    """Return the card's settings, with those that are given (and not None) in their place, the last ones first.
 
     Raises:
         GenerationError: If a setting is unknown or out of range.
     """
-    for name in given:
-        if name not in SETTINGS:
-            raise GenerationError(f"unknown setting '{name}'.{suggest(name, SETTINGS)} Allowed: {', '.join(SETTINGS)}.")
-    chosen = {name: given[name] for name in SETTINGS if given.get(name) is not None}
-    if "temperature" in chosen and "codebook_temperatures" not in chosen:
-        chosen["codebook_temperatures"] = ()
-    if "temperature" in chosen:
-        chosen.setdefault("greedy", False)  # asking for a temperature is asking to sample
-    defaults = {name: getattr(task.generate, name) for name in SETTINGS}
-    return Sampling(**{**defaults, **chosen})
+    settings = {name: getattr(task.generate, name) for name in SETTINGS}
+    for part in given:
+        for name in part:
+            if name not in SETTINGS:
+                allowed = ", ".join(SETTINGS)
+                raise GenerationError(f"unknown setting '{name}'.{suggest(str(name), SETTINGS)} Allowed: {allowed}.")
+        chosen = {name: value for name, value in part.items() if value is not None}
+        # Asking for a temperature is asking to sample, all codebooks at it.
+        asked = {"greedy": False, "codebook_temperatures": ()} if "temperature" in chosen else {}
+        settings |= {**asked, **chosen}
+    return Sampling(**settings)
+
+
+def check_settings(task: Task, settings: Mapping[str, Any]) -> None:
+    """Refuse settings, all but texts' and conditions, that a request for a task would refuse.
+
+    Raises:
+        GenerationError: If one is unknown or out of range.
+    """
+    known = (*SETTINGS, *OTHER_SETTINGS, *(one.name for one in task.conditions))
+    for name in settings:
+        if name not in known:
+            raise GenerationError(f"unknown setting '{name}'.{suggest(name, known)} Allowed: {', '.join(known)}.")
+    drawn = {name: value for name, value in settings.items() if name in SETTINGS}
+    sampling(task, drawn)
+    sampling_per_kind(task, drawn, settings.get("per_kind") or {})
+    guidance_scales(task, settings.get("guidance"))
+    check_ranges({name: settings.get(name) for name in ("max_seconds", "max_text_tokens")})
 
 
 def sampling_per_kind(
@@ -93,12 +123,14 @@ def sampling_per_kind(
     """Return settings for targets of some kinds: the card's, then `given`, then the kind's own.
 
     Raises:
-        GenerationError: If a kind or a setting is unknown.
+        GenerationError: If a kind or a setting is unknown, or there are none.
     """
+    if not isinstance(per_kind, Mapping) or not all(isinstance(own, Mapping) for own in per_kind.values()):
+        raise GenerationError(f"per_kind is {per_kind!r}; it must be settings by kind: {{'text': {{'greedy': True}}}}.")
     for kind in per_kind:
         if kind not in KINDS:
             raise GenerationError(f"per_kind: '{kind}' is no kind.{suggest(kind, KINDS)} Kinds: {', '.join(KINDS)}.")
-    return {kind: sampling(task, {**given, **own}) for kind, own in per_kind.items()}
+    return {kind: sampling(task, given, own) for kind, own in per_kind.items()}
 
 
 def guidance_scales(task: Task, given: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -112,8 +144,7 @@ def guidance_scales(task: Task, given: float | Mapping[str, float] | None) -> di
         GenerationError: If it is no such number, or names a condition that the card does not mark `guided`.
     """
     guidance = task.generate.guidance if given is None else given
-    for _, wanted in out_of_range({"guidance": guidance}):
-        raise GenerationError(f"guidance is {guidance!r}; it must be {wanted}.")
+    check_ranges({"guidance": guidance})
     guided = [field.name for field in task.conditions if field.guided]
     if not isinstance(guidance, Mapping):
         if given not in (None, 1) and not guided:

@@ -17,6 +17,7 @@ from unitok.generation.requests import sampling
 from unitok.generation.scoring import score_sequences
 from unitok.sequence import TokenSequence
 from unitok.tasks import SequenceBuilder, Task
+from unitok.tasks.settings import check_ranges
 
 __all__ = ["Candidate", "Choice", "Reranker"]
 
@@ -93,8 +94,7 @@ class Reranker:
         Raises:
             GenerationError: If the number is not positive, or candidates of a request cannot be compared.
         """
-        if best_of is not None and best_of < 1:
-            raise GenerationError(f"best_of is {best_of}; it must be 1 or more.")
+        check_ranges({} if best_of is None else {"best_of": best_of})
         checks = [self._check(request) for request in requests]
         counts = [
             best_of or (request.task.generate.best_of if check is not None else 1)
@@ -144,17 +144,16 @@ class Reranker:
 
     def _check(self, request: GenerationRequest) -> _Check | None:
         """Return how the request's audio is heard; None if it cannot be."""
-        task, prompt = self.tasks.get(request.task.checked_by), request.prompt
-        texts = [segment.name for segment in prompt.segments if segment.kind == "text"]
+        task, ids = self.tasks.get(request.task.checked_by), request.text_ids()
         audio = next((target.name for target in request.task.targets if target.kind == "audio"), None)
-        if task is None or not texts or audio is None:
+        if task is None or ids is None or audio is None:
             return None
         condition = next((field.name for field in task.conditions if field.kind == "audio"), None)
         target = next((field.name for field in task.targets if field.kind == "text"), None)
         if condition is None or target is None:
             return None
-        text = self.builder.text_tokenizer.decode(prompt.text_ids(texts[-1]))
-        return _Check(task, condition, target, audio, text, _lang(prompt))
+        lang = _lang(request.prompt) if task.lang_field else None
+        return _Check(task, condition, target, audio, self.builder.text_tokenizer.decode(ids), lang)
 
 
 def _lang(prompt: TokenSequence) -> str | None:

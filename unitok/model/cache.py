@@ -106,10 +106,6 @@ class StaticCache:
         joined[len(first) :, :, : second.shape[2]] = second
         return joined
 
-    def reset(self) -> None:
-        """Begin again at position 0, to use the memory for other sequences."""
-        self.used = 0
-
 
 class GrowingCache(StaticCache):
     """Keys and values that gradients flow through: for training, where positions come one after the other."""

@@ -97,6 +97,11 @@ class Field:
         return names_in(self.form) - {self.name}
 
     @property
+    def needed(self) -> bool:
+        """Of a condition: must a request give it?"""
+        return not self.optional and self.default is None
+
+    @property
     def is_timed(self) -> bool:
         """True for audio and semantic tokens, which last a time."""
         return self.kind in TIMED_KINDS

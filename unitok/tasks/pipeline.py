@@ -390,10 +390,9 @@ def _misfits(pipeline: Pipeline, stage: Stage, tasks: Mapping[str, Task]) -> Ite
         elif not unmade:
             yield from _misfit(fields[name], origins, [_kind(pipeline, origin, tasks) for origin in origins])
     for name, one in fields.items():
-        needed = not one.optional and one.default is None
-        if needed and name not in stage.conditions:
+        if one.needed and name not in stage.conditions:
             yield f"task '{task.name}' needs '{name}' ({one.kind}), which the card does not give it. {takes}"
-        elif needed and set(stage.conditions[name]) <= optional:
+        elif one.needed and set(stage.conditions[name]) <= optional:
             given = ", ".join(map(str, stage.conditions[name]))
             yield f"task '{task.name}' needs '{name}', but '{given}' may be left out. Let it be needed too."
     for name in stage.pieces:

@@ -6,11 +6,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from unitok.errors import GenerationError
 
-__all__ = ["Filters", "GenerateDefaults", "Sampling", "out_of_range"]
+__all__ = ["Filters", "GenerateDefaults", "Sampling", "check_ranges", "out_of_range"]
+
+LEAST_TEMPERATURE = 1e-6
+"""Below, the likeliest id has all the probability that float32 can tell, and logits divided by it overflow."""
 
 
 class Filters(NamedTuple):
@@ -55,8 +59,7 @@ class Sampling:
         Raises:
             GenerationError: If a setting cannot be used.
         """
-        for name, wanted in out_of_range(vars(self)):
-            raise GenerationError(f"{name} is {getattr(self, name)!r}; it must be {wanted}.")
+        check_ranges(vars(self))
         object.__setattr__(self, "codebook_temperatures", tuple(self.codebook_temperatures))
 
     def filters(self, codebook: int | None = None) -> Filters:
@@ -64,11 +67,11 @@ class Sampling:
         temperature = self.temperature
         if codebook is not None and self.codebook_temperatures:
             temperature = self.codebook_temperatures[min(codebook, len(self.codebook_temperatures) - 1)]
-        if self.greedy or temperature == 0:
+        if self.greedy or temperature < LEAST_TEMPERATURE:
             return Filters(1.0, 1, 1.0, 0.0)
         return Filters(temperature, self.top_k, self.top_p, self.min_p)
 
-    def is_repeated(self, drawn: int, past: Sequence[int]) -> bool:
+    def is_repeated(self, drawn: int, past: Sequence[int], codebook: int | None = None) -> bool:
         """Is an id drawn too often of late, so that it has to be drawn anew, from all ids at this temperature?
 
         A loop is left that way, and what is likely in itself may still come again. Greedy rows take what they take.
@@ -76,11 +79,12 @@ class Sampling:
         Args:
             drawn: The id.
             past: Those before it.
+            codebook: Which codebook it is of; None: of semantic tokens.
 
         Source: repetition-aware sampling of VALL-E 2 (arXiv:2406.05370), section 3.2.
         """
         window = self.repetition_window
-        if not window or len(past) < window or self.filters().top_k == 1:
+        if not window or len(past) < window or self.filters(codebook).top_k == 1:
             return False
         return list(past[-window:]).count(drawn) / window > self.repetition_threshold
 
@@ -122,25 +126,39 @@ def out_of_range(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, _RANGES[name].wanted
 
 
+def check_ranges(settings: Mapping[str, Any]) -> None:
+    """Refuse settings whose values cannot be used.
+
+    Raises:
+        GenerationError: At the first of them.
+    """
+    for name, wanted in out_of_range(settings):
+        raise GenerationError(f"{name} is {settings[name]!r}; it must be {wanted}.")
+
+
 class _Range(NamedTuple):
     allows: Callable[[Any], bool]
     wanted: str
 
 
-def _is(kind: type | tuple[type, ...], value: object) -> bool:
+def _is(kind: type, value: object) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _at_least(least: int, wanted: str) -> _Range:
-    return _Range(lambda value: _is(int, value) and value >= least, f"a whole number, {wanted}")
+    return _Range(lambda value: _is(Integral, value) and value >= least, f"a whole number, {wanted}")
 
 
-def _share(wanted: str, above: float = -1.0) -> _Range:
-    return _Range(lambda value: _is((int, float), value) and above < value <= 1 and value >= 0, wanted)
+def _number(allows: Callable[[Any], bool], wanted: str) -> _Range:
+    return _Range(lambda value: _is(Real, value) and math.isfinite(value) and allows(value), f"a number{wanted}")
+
+
+def _optional(one: _Range) -> _Range:
+    return _Range(lambda value: value is None or one.allows(value), one.wanted)
 
 
 def _is_temperature(value: Any) -> bool:
-    return _is((int, float), value) and 0 <= value < math.inf
+    return _is(Real, value) and 0 <= value < math.inf
 
 
 def _is_guidance(value: Any) -> bool:
@@ -150,22 +168,29 @@ def _is_guidance(value: Any) -> bool:
 _RANGES = {
     "temperature": _Range(_is_temperature, "a number, 0 (greedy) or more"),
     "top_k": _at_least(0, "0 (all ids) or more"),
-    "top_p": _share("a number, more than 0, at most 1 (all ids)", above=0.0),
+    "top_p": _number(lambda value: 0 < value <= 1, ", more than 0, at most 1 (all ids)"),
     "greedy": _Range(lambda value: isinstance(value, bool), "true or false"),
-    "min_p": _share("a number from 0 (all ids) to 1"),
+    "min_p": _number(lambda value: 0 <= value <= 1, " from 0 (all ids) to 1"),
     "repetition_window": _at_least(0, "0 (off) or more"),
-    "repetition_threshold": _share("a number from 0 to 1"),
+    "repetition_threshold": _number(lambda value: 0 <= value <= 1, " from 0 to 1"),
     "codebook_temperatures": _Range(
         lambda value: isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_temperature, value)),
         "a list of numbers, 0 (greedy) or more",
     ),
     "refine_passes": _at_least(1, "1 or more"),
     "beams": _at_least(1, "1 (no beam search) or more"),
-    "length_penalty": _Range(lambda value: _is((int, float), value) and math.isfinite(value), "a number"),
+    "length_penalty": _number(lambda _: True, ""),
     "best_of": _at_least(1, "1 or more"),
-    "window_seconds": _Range(
-        lambda value: value is None or (_is((int, float), value) and 0.5 <= value <= 300), "a number from 0.5 to 300"
-    ),
+    "batch_size": _at_least(1, "1 or more"),
+    "max_seconds": _optional(_number(lambda value: value > 0, " above 0")),
+    "max_text_tokens": _optional(_at_least(1, "1 or more")),
+    "window_seconds": _optional(_number(lambda value: 0.5 <= value <= 300, " from 0.5 to 300")),
+    "characters": _at_least(1, "1 or more"),
+    "pause_seconds": _number(lambda value: 0 <= value <= 60, " from 0 to 60"),
+    "chunk_seconds": _number(lambda value: value > 0, " above 0"),
+    "look_ahead_seconds": _optional(_number(lambda value: value >= 0, ", 0 or more")),
+    "refine_seconds": _number(lambda value: value > 0, " above 0"),
+    "refine_ahead_seconds": _number(lambda value: value >= 0, ", 0 or more"),
     "guidance": _Range(
         _is_guidance,
         "a number, 0 or more: 1 is off, 1.5 to 3 are usual; or one for each guided condition, {text: 1.75, voice: 1.3}",

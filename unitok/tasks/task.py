@@ -209,8 +209,10 @@ class Task:
             The instruction as it is spelled, and the names of the conditions that it holds.
 
         Raises:
-            DataError: If it names something else, or a condition that has no value.
+            DataError: If it is no text, names something else, or a condition that has no value.
         """
+        if not isinstance(instruction, str):
+            raise DataError(f"task '{self.name}': the instruction is {instruction!r}; it must be text.")
         names = names_in(instruction)
         spelled = [one.name for one in self.conditions if one.kind in SPELLED_KINDS and not one.repeated]
         for name in sorted(names):
@@ -401,7 +403,7 @@ def check_example(example: Mapping[str, Any], conditions: Sequence[Field], reade
             )
         elif not all(isinstance(one, str) for one in (value if key in several and _is_several(value) else [value])):
             reader.problem(f"example.{key}", "is not text. Put it in quotes.")
-    missing = [one.name for one in conditions if not one.optional and one.name not in example]
+    missing = [one.name for one in conditions if one.needed and one.name not in example]
     if example and missing:
         reader.problem("example", f"leaves out {', '.join(missing)}, which the task needs.")
 

@@ -19,6 +19,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from unitok.audio import resampled
 from unitok.errors import AudioFormatError, TokenizerError
 from unitok.tokenizers.base import EncodedAudio, write_card
 from unitok.tokenizers.chunking import Chain, ChainStream, FadedStream, PieceStream, Reach
@@ -216,9 +217,7 @@ class CodecTokenizer(ABC):
         row = remix(row.float(), self.channels)
         if sample_rate_hz == self.sample_rate_hz:
             return row
-        from torchaudio.functional import resample
-
-        return resample(row, sample_rate_hz, self.sample_rate_hz)
+        return resampled(row, sample_rate_hz, self.sample_rate_hz)
 
     def _check_codes(self, codes: Tensor) -> tuple[int, int, int]:
         if not isinstance(codes, Tensor) or codes.ndim != 3 or codes.is_floating_point() or codes.dtype == torch.bool:
