@@ -27,15 +27,16 @@ class ResumePoint(L.Callback):
             every_minutes: Time between two writes; the end of training writes too.
         """
         self.path, self.every_s = Path(dirpath) / "last.ckpt", every_minutes * 60
-        self._written_at = time.monotonic()
+        self._written_at, self._step = time.monotonic(), 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self._written_at = time.monotonic()
+        self._written_at, self._step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Write if it is time; rank 0 decides for all."""
-        due = time.monotonic() - self._written_at >= self.every_s
+        """Write if it is time, after whole steps: no checkpoint holds gradients. Rank 0 decides for all."""
+        is_whole, self._step = trainer.global_step != self._step, trainer.global_step
+        due = is_whole and time.monotonic() - self._written_at >= self.every_s
         if trainer.world_size > 1:
             due = trainer.strategy.broadcast(due)
         if due:
