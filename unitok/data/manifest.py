@@ -2,7 +2,8 @@
 
     {"id": "utt-1", "audio": "wav/1.wav", "text": "Hello.", "speaker": "slt", "lang": "en"}
 
-Relative paths start at the manifest's folder. A row without an `id`, or with null, gets its place in the file, `row-000000`.
+Relative paths start at the manifest's folder. A row whose `id` is missing or null gets its place in the file,
+`row-000000`.
 """
 
 from __future__ import annotations
@@ -71,8 +72,17 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def resolve_path(value: str, manifest: str | Path) -> Path:
-    """Return the file that `value` means in `manifest`: absolute, or relative to the manifest's folder."""
-    return Path(manifest).parent / Path(value).expanduser()
+    """Return the file that `value` means in `manifest`: absolute, or relative to the manifest's folder.
+
+    Raises:
+        DataError: If it is no path.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"the path is {value!r}, expected a string.")
+    try:
+        return Path(manifest).parent / Path(value).expanduser()
+    except RuntimeError as error:  # ~somebody
+        raise DataError(f"the path is '{value}', whose home folder is not known. Write it out.") from error
 
 
 def check_fields(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], manifest: str | Path) -> None:
