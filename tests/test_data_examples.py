@@ -13,6 +13,7 @@ from unitok.data.records import RecordReader, RecordWriter
 from unitok.errors import DataError
 from unitok.pattern import PATTERNS, Pattern
 from unitok.tasks import SequenceBuilder, Task
+from unitok.tasks.builder import cut_pieces
 from unitok.testing import ToyAudioTokenizer
 from unitok.tokenizers.bytes import ByteTokenizer
 from unitok.vocabulary import Vocabulary
@@ -228,6 +229,19 @@ def test_a_span_is_cut_out_of_the_recording_and_lengths_stay_upper_bounds(reader
         whole = torch.cat([values["before"], values["speech"], values["after"]], dim=1)
         assert torch.equal(whole, reader[int(examples.records[item])]["audio"])
         assert len(sequence) <= examples.lengths[item]
+
+
+@pytest.mark.parametrize(("sources", "T"), [(["start"], 1), (["before"], 1), (["before", "after"], 2)])
+def test_a_recording_too_short_to_be_cut_stays_whole(sources, T, builder):
+    piece = {"kind": "audio", "field": "audio", "max_seconds": 1.0, "optional": True}
+    parts = [task_with({"name": source, "from": source} | piece).conditions[0] for source in sources]
+    task = replace(task_with({"name": "start", "from": "start"} | piece), conditions=tuple(parts))
+    whole = torch.arange(T)[None]
+    assert cut_pieces(task, {"speech": whole}, builder.rates, rng(0)) == {"speech": whole}
+    longer = torch.arange(T + 1)[None]
+    cut = cut_pieces(task, {"speech": longer}, builder.rates, rng(0))
+    assert all(one.shape[1] == 1 for one in cut.values())
+    assert len(cut) == T + 1
 
 
 def test_instructions_stand_in_place_of_the_task_as_often_as_asked_and_hold_what_they_name(reader, builder):
