@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +108,7 @@ class CheckpointFolder(L.Callback):
                 f"There are: {', '.join(sorted(trainer.callback_metrics))}."
             )
         value = float(trainer.callback_metrics[self.monitor])
-        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+        if self._is_better(value):
             self.best = value
             self._export(trainer, pl_module, self.best_path)
 
@@ -122,6 +123,11 @@ class CheckpointFolder(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value so far."""
         self.best = state_dict["best"]
+
+    def _is_better(self, value: float) -> bool:
+        if self.best is None:
+            return not math.isnan(value)  # of which nothing is better
+        return value < self.best if self.mode == "min" else value > self.best
 
     def _export(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
         if trainer.is_global_zero:
