@@ -10,6 +10,7 @@ from toy_checkpoint import toy_parts
 
 from unitok.checkpoint import load_checkpoint, save_checkpoint
 from unitok.cli.main import main
+from unitok.convert.files import open_weights
 from unitok.convert.text_models import export_text_model, init_from_text_model
 from unitok.errors import CheckpointError, MissingDependencyError, MissingWeightsError
 from unitok.sequence import collate
@@ -214,3 +215,10 @@ def test_the_commands(tmp_path, capsys):
     assert main([*begin, "--settings", str(tmp_path / "settings.yaml"), "--out", str(tmp_path / "no")]) == 2
     assert "ar_codebooks=9" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_index_of_weights_is_named(content, tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json is damaged"):
+        open_weights(tmp_path).__enter__()

@@ -143,6 +143,20 @@ def test_an_unknown_task_and_unknown_data_are_errors_with_the_nearest(shards):
         data({"speech": str(shards)}, tasks=[TaskMix("tts", data="speach")])
 
 
+def test_a_negative_weight_is_refused():
+    for name in ("weight", "loss_weight"):
+        with pytest.raises(DataError, match=f"{name} of 'tts' is -1.0, allowed: 0 or more"):
+            TaskMix("tts", **{name: -1.0})
+
+
+def test_a_language_that_the_model_lacks_is_an_error_before_training(shards):
+    module = RecordDataModule(str(shards))
+    builder = SequenceBuilder(Vocabulary.create(list(TASKS), ["de"], 256, [8] * 4), ByteTokenizer(), 25.0)
+    module.attach(builder, TASKS)
+    with pytest.raises(DataError, match=r"'lang' of records .* says en; the model's languages are de. Name all"):
+        module.setup("fit")
+
+
 def test_records_of_another_codec_are_refused(tmp_path):
     other = write_records(tmp_path, codec=ToyAudioTokenizer(codebook_size=16))
     with pytest.raises(DataError, match="Prepare the data with the model's audio_tokenizer"):

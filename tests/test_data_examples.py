@@ -1,6 +1,7 @@
 """Examples of tasks: which records fit, what prompts are taken, what is left out, and all of it the same every time."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from records_for_tests import write_records
 
 from unitok.data.examples import TaskExamples
-from unitok.data.records import RecordReader
+from unitok.data.records import RecordReader, RecordWriter
 from unitok.errors import DataError
 from unitok.pattern import PATTERNS, Pattern
 from unitok.tasks import SequenceBuilder, Task
+from unitok.tasks.builder import cut_pieces
+from unitok.testing import ToyAudioTokenizer
 from unitok.tokenizers.bytes import ByteTokenizer
 from unitok.vocabulary import Vocabulary
 
@@ -60,6 +63,20 @@ def test_lengths_are_upper_bounds_and_exact_where_nothing_is_optional(reader, pa
         assert all(length <= bound for length, bound in zip(lengths, examples.lengths, strict=True))
         if name == "asr":
             assert lengths == examples.lengths.tolist()
+
+
+def test_values_of_several_types_are_taken_as_texts_and_an_empty_one_as_none(builder, tmp_path):
+    texts, speakers = [5, "", "five", ["f"]], ["", "", "a", ["a"]]
+    codec = ToyAudioTokenizer()
+    meta = RecordReader(write_records(tmp_path / "some")).meta
+    meta = replace(meta, plain_fields=(("text", "json"), ("speaker", "json")))
+    codes = torch.zeros(codec.n_codebooks, 3, dtype=torch.int64)
+    rows = [{"id": str(i), "text": texts[i], "speaker": speakers[i], "audio": codes} for i in range(4)]
+    RecordWriter(tmp_path / "odd", meta).write(0, rows)
+    reader = RecordReader(tmp_path / "odd")
+    examples = TaskExamples(reader, Task.load("asr"), builder)
+    assert [examples.sequence(i, rng(0)).split()["text"] for i in range(len(examples))] == ["5", "five", "['f']"]
+    assert not len(TaskExamples(reader, prompt_task(), builder)), "records that name no speaker are not of one"
 
 
 def test_the_sequence_holds_the_record(reader, builder):
@@ -212,6 +229,19 @@ def test_a_span_is_cut_out_of_the_recording_and_lengths_stay_upper_bounds(reader
         whole = torch.cat([values["before"], values["speech"], values["after"]], dim=1)
         assert torch.equal(whole, reader[int(examples.records[item])]["audio"])
         assert len(sequence) <= examples.lengths[item]
+
+
+@pytest.mark.parametrize(("sources", "T"), [(["start"], 1), (["before"], 1), (["before", "after"], 2)])
+def test_a_recording_too_short_to_be_cut_stays_whole(sources, T, builder):
+    piece = {"kind": "audio", "field": "audio", "max_seconds": 1.0, "optional": True}
+    parts = [task_with({"name": source, "from": source} | piece).conditions[0] for source in sources]
+    task = replace(task_with({"name": "start", "from": "start"} | piece), conditions=tuple(parts))
+    whole = torch.arange(T)[None]
+    assert cut_pieces(task, {"speech": whole}, builder.rates, rng(0)) == {"speech": whole}
+    longer = torch.arange(T + 1)[None]
+    cut = cut_pieces(task, {"speech": longer}, builder.rates, rng(0))
+    assert all(one.shape[1] == 1 for one in cut.values())
+    assert len(cut) == T + 1
 
 
 def test_instructions_stand_in_place_of_the_task_as_often_as_asked_and_hold_what_they_name(reader, builder):

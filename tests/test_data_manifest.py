@@ -31,6 +31,27 @@ def test_a_missing_and_an_empty_manifest_are_errors(tmp_path):
         read_manifest(tmp_path / "empty.jsonl")
 
 
+@pytest.mark.parametrize("text", ["one\u2028two", "one\x85two", "one\x0ctwo", "a\r\nb"])
+def test_a_text_may_hold_what_other_programs_take_for_an_end_of_line(text, tmp_path):
+    write_manifest(tmp_path / "m.jsonl", [{"id": "a", "text": text}])
+    assert read_manifest(tmp_path / "m.jsonl") == [{"id": "a", "text": text}]
+
+
+def test_a_file_from_windows_is_read(tmp_path):
+    (tmp_path / "m.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "a"}\r\n{"id": null}\r\n{"id": null}\r\n')
+    assert [row["id"] for row in read_manifest(tmp_path / "m.jsonl")] == ["a", "row-000001", "row-000002"]
+
+
+def test_what_is_no_text_is_said_with_its_place(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes('{"text": "Grüße"}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"m\.jsonl: is not UTF-8 text .* at byte 12\)"):
+        read_manifest(path)
+    path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\ud83d"}\n')
+    with pytest.raises(DataError, match=r"m\.jsonl: line 2: holds '\\ud83d', half a character. Remove it"):
+        read_manifest(path)
+
+
 def test_relative_paths_start_at_the_manifest_and_absolute_ones_stay(tmp_path):
     assert resolve_path("wav/a.wav", tmp_path / "m.jsonl") == tmp_path / "wav" / "a.wav"
     assert str(resolve_path("/data/a.wav", tmp_path / "m.jsonl")) == "/data/a.wav"

@@ -78,6 +78,18 @@ def test_an_evaluation_has_every_example_once_sorted_by_length():
     assert lengths == sorted(lengths)
 
 
+@pytest.mark.parametrize("world_size", [1, 4, 7, 65])
+def test_every_process_of_an_evaluation_has_a_batch(world_size):
+    batches = plan(batch_tokens=10_000).all_once(world_size)
+    assert len(batches) >= world_size
+    assert len({(e.source, e.item) for batch in batches for e in batch}) == sum(map(len, batches)) == 65
+
+
+def test_more_processes_than_examples_are_refused():
+    with pytest.raises(DataError, match="65 examples cannot be shared out to 66 processes. Use fewer devices"):
+        plan().all_once(66)
+
+
 def test_batches_of_a_pool_are_of_like_lengths():
     one = plan(sizes=(2000, 2000), batch_tokens=600, pool_size=500)
     padded = real = 0
@@ -113,5 +125,6 @@ def test_fewer_batches_than_processes_is_an_error_with_the_remedy():
 
 
 def test_a_batch_size_of_nothing_is_refused():
-    with pytest.raises(DataError, match="batch_tokens=0, allowed: 1 or more"):
-        BatchConfig(batch_tokens=0)
+    for name in ("batch_tokens", "max_tokens", "pool_size"):
+        with pytest.raises(DataError, match=f"{name}=0, allowed: 1 or more"):
+            BatchConfig(**{name: 0})

@@ -113,6 +113,35 @@ def test_audio_that_cannot_be_read_is_left_out_and_listed_also_after_a_resumed_r
     assert (out / "errors.jsonl").read_text() == listed
 
 
+def test_what_was_left_out_is_tried_again_by_a_later_run(corpus):
+    broken = {name: (corpus / name).read_bytes() for name in ("3.wav", "7.wav")}
+    break_audio(corpus)
+    out = corpus / "out"
+    prepare(corpus / "data.jsonl", ToyAudioTokenizer(), out, shard_size=4)
+    (corpus / "3.wav").write_bytes(broken["3.wav"])
+    report = prepare(corpus / "data.jsonl", ToyAudioTokenizer(), out, shard_size=4)
+    assert [error["id"] for error in report.errors] == ["u7"]
+    assert (report.resumed, report.records) == (2, N - 1)
+    with pytest.raises(DataError, match="row 'u7', field 'audio'"):
+        prepare(corpus / "data.jsonl", ToyAudioTokenizer(), out, shard_size=4, on_error="fail")
+
+
+def test_fields_of_odd_values_come_back_and_odd_paths_are_left_out(corpus):
+    values = [2**60 + 1, 0.5, 10**400, "", [1]]
+    rows = [{"id": f"u{i}", "audio": "1.wav", "x": x, "y": x} for i, x in enumerate(values)]
+    del rows[3]["y"], rows[4]["y"]
+    rows += [{"id": "home", "audio": "~nobody-of-that-name/1.wav"}, {"id": "number", "audio": 3}]
+    write_manifest(corpus / "odd.jsonl", rows)
+    report = prepare(corpus / "odd.jsonl", ToyAudioTokenizer(), corpus / "out")
+    assert [error["error"].split(",")[0] for error in report.errors] == [
+        "the path is '~nobody-of-that-name/1.wav'",
+        "the path is 3",
+    ]
+    reader = RecordReader(corpus / "out")
+    assert reader.values("x") == [reader.value("x", i) for i in range(5)] == values
+    assert reader.values("y") == [*values[:3], None, None]
+
+
 def test_on_error_fail_stops_at_the_first_and_names_row_and_remedy(corpus):
     break_audio(corpus)
     with pytest.raises(DataError, match=r"row 'u3', field 'audio': .*3.wav.* --on-error skip"):

@@ -284,6 +284,15 @@ def test_a_corpus_is_written_with_its_scripts(tmp_path: Path) -> None:
     assert all((tmp_path / row["audio"]).is_file() for row in rows)
 
 
+def test_a_corpus_whose_making_was_killed_within_a_line_goes_on(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    write_corpus(tmp_path, SoundCorpus(), utterances=3, workers=1)
+    whole = manifest.read_text()
+    manifest.write_text(whole[:-20])
+    assert write_corpus(tmp_path, SoundCorpus(), utterances=3, workers=1)[0] == 3
+    assert manifest.read_text() == whole
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [

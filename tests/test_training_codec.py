@@ -11,7 +11,7 @@ import torch
 
 from unitok.cli.main import main
 from unitok.data.segments import SegmentDataset, collate_segments
-from unitok.errors import DataError
+from unitok.errors import DataError, UnitokError
 from unitok.model.codec import CodecConfig, NeuralCodec
 from unitok.tokenizers import load_audio_tokenizer, save_tokenizer
 from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
@@ -165,6 +165,41 @@ def test_text_comes_with_whole_files_only(manifest: Path) -> None:
     assert {bytes(row[:n].tolist()) for row, n in zip(batch.text, batch.text_lengths, strict=True) if n} == {
         b"file no. 1"
     }
+
+
+def test_a_text_that_is_null_is_none(manifest: Path) -> None:
+    rows = [json.loads(line) | {"text": None} for line in manifest.read_text().splitlines()[1:2]]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    assert SegmentDataset(manifest, size=1, seconds=0.5, sample_rate_hz=8000)[0].text == b""
+
+
+def test_one_speed_is_a_speed_too(manifest: Path) -> None:
+    slow, fast = (SegmentDataset(manifest, size=1, seconds=0.5, sample_rate_hz=8000, speeds=[s]) for s in (0.5, 2.0))
+    assert not torch.equal(slow[0].wav, fast[0].wav)
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ([{"audio": "none.wav"}], "audio file '.*none.wav' does not exist"),
+        ([{"audio": "none.wav", "seconds": 1}], "audio file '.*none.wav' does not exist"),
+        ([{"audio": "manifest.jsonl"}], "audio file '.*manifest.jsonl' cannot be read: Format not recognised"),
+        ([{"audio": "empty.wav"}], "manifest.jsonl: the audio files hold no samples"),
+        ([{"audio": 3}], "the path is 3, expected a string"),
+    ],
+)
+def test_what_no_stretch_can_be_taken_from_is_named(rows: list, match: str, manifest: Path) -> None:
+    soundfile.write(manifest.parent / "empty.wav", torch.zeros(0).numpy(), 8000)
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UnitokError, match=match):
+        SegmentDataset(manifest, size=1, seconds=0.5, sample_rate_hz=8000)[0]
+
+
+def test_rows_without_audio_are_passed_over_and_odd_lengths_looked_up(manifest: Path) -> None:
+    rows = [{"text": "a"}, {"audio": None}, {"audio": "1.wav", "seconds": "long"}, {"audio": "1.wav", "seconds": -1}]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    data = SegmentDataset(manifest, size=1, seconds=0.5, sample_rate_hz=8000)
+    assert data.weights == pytest.approx([0.2, 0.2])
 
 
 def test_the_reader_learns_to_read_and_ignores_rows_without_text() -> None:

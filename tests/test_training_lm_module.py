@@ -283,6 +283,24 @@ def test_the_folder_of_the_latest_and_of_the_best_are_kept_apart(shards, tmp_pat
     assert export.best < float(lm.trainer.callback_metrics["val/loss"])
 
 
+def test_a_loss_that_is_no_number_is_not_the_best(shards, tmp_path):
+    class Spoil(L.Callback):
+        """Make the first validation fail, and no other."""
+
+        def on_validation_start(self, trainer, pl_module):
+            self.weight = pl_module.lm.head.weight.data
+            if trainer.global_step == 1:
+                pl_module.lm.head.weight.data = self.weight * torch.nan
+
+        def on_validation_end(self, trainer, pl_module):
+            pl_module.lm.head.weight.data = self.weight
+
+    export = CheckpointFolder(tmp_path / "model", monitor="val/loss")
+    settings = {"val": True, "val_check_interval": 1, "check_val_every_n_epoch": None, "lm": module(ema_decay=0.0)}
+    fit(tmp_path, shards, 2, callbacks=[Spoil(), export], **settings)
+    assert load_checkpoint(tmp_path / "model-best").notes["steps"] == 2
+
+
 def test_an_unknown_metric_to_watch_is_an_error_that_lists_those_there_are(shards, tmp_path):
     export = CheckpointFolder(tmp_path / "model", monitor="val/los")
     with pytest.raises(UnitokError, match=r"there is no metric 'val/los'. There are: .*val/loss"):

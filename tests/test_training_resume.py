@@ -98,6 +98,17 @@ def test_gradient_accumulation_resumes_too(shards, tmp_path):
     check_same(first, fit(tmp_path, shards, 5, accumulate_grad_batches=2, ckpt_path=tmp_path / "last.ckpt"), expected)
 
 
+def test_no_checkpoint_is_written_between_the_batches_of_one_step(shards, tmp_path):
+    expected, seen = fit(tmp_path, shards, 4, accumulate_grad_batches=2)
+    callbacks = [ResumePoint(tmp_path, every_minutes=0), Crash(2)]
+    with pytest.raises(ConnectionError, match="power cut"):
+        fit(tmp_path, shards, 4, accumulate_grad_batches=2, callbacks=callbacks)
+    before = Recorder()
+    before.seen, before.losses = seen.seen[:4], seen.losses[:4]
+    after = fit(tmp_path, shards, 4, accumulate_grad_batches=2, ckpt_path=tmp_path / "last.ckpt")
+    check_same((None, before), after, (expected, seen))
+
+
 def test_resuming_with_another_vocabulary_is_refused(shards, tmp_path):
     fit(tmp_path, shards, 1, callbacks=[ResumePoint(tmp_path)])
     with pytest.raises(CheckpointError, match="Resume with the config it was started with"):

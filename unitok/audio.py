@@ -10,6 +10,8 @@ import io
 import math
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -27,7 +29,7 @@ from unitok.errors import AudioFormatError, suggest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Audio", "AudioWriter", "PipeWriter", "resampled"]
+__all__ = ["Audio", "AudioWriter", "PipeWriter", "audio_info", "resampled"]
 
 LARGEST_TERM = 2000
 """Of a ratio of two rates that is not in small numbers; off by 2.1e-4 at most, of rates from 4 to 400 kHz."""
@@ -89,23 +91,20 @@ class Audio:
         raise AudioFormatError(f"got {type(value).__name__}, allowed: Audio, a path, or (samples, sample_rate_hz).")
 
     @classmethod
-    def read(cls, path: str | Path) -> Audio:
-        """Read a file of any format libsndfile knows (wav, flac, ogg, mp3, …).
+    def read(cls, path: str | Path, first: int = 0, n_samples: int = -1) -> Audio:
+        """Read a file of any format libsndfile knows (wav, flac, ogg, mp3, …), or a stretch of it.
+
+        Args:
+            path: The file.
+            first: First sample.
+            n_samples: How many of each channel, fewer where the file ends before; -1: all.
 
         Raises:
             AudioFormatError: If the file is missing, is not audio, or holds no samples.
         """
         path = Path(path)
-        if not path.is_file():
-            raise AudioFormatError(f"audio file '{path}' {'is a folder' if path.is_dir() else 'does not exist'}.")
-        try:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, OSError) as error:
-            reason = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
-            raise AudioFormatError(
-                f"audio file '{path}' cannot be read: {reason}. Readable: {', '.join(sorted(_formats()))}; "
-                "ffmpeg turns others into wav."
-            ) from error
+        with _reading(path):
+            samples, rate = soundfile.read(path, n_samples, first, dtype="float32", always_2d=True)
         if not len(samples):
             raise AudioFormatError(f"audio file '{path}' holds no samples.")
         try:
@@ -317,6 +316,31 @@ def interleaved(audio: Audio, sample_rate_hz: int, n_channels: int) -> np.ndarra
             "Resample it, or mix its channels."
         )
     return audio.samples.cpu().numpy().T
+
+
+def audio_info(path: str | Path) -> Any:
+    """Return what soundfile says of a file, `samplerate`, `frames` (samples N) and `duration` in s, without reading it.
+
+    Raises:
+        AudioFormatError: If the file is missing, or is not audio.
+    """
+    with _reading(Path(path)):
+        return soundfile.info(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in plain words why a file cannot be read."""
+    if not path.is_file():
+        raise AudioFormatError(f"audio file '{path}' {'is a folder' if path.is_dir() else 'does not exist'}.")
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
+        raise AudioFormatError(
+            f"audio file '{path}' cannot be read: {reason}. Readable: {', '.join(sorted(_formats()))}; "
+            "ffmpeg turns others into wav."
+        ) from error
 
 
 def _formats() -> dict[str, str]:

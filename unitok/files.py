@@ -9,7 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["write_text", "written_whole"]
+from unitok.errors import DataError
+
+__all__ = ["read_lines", "write_text", "written_whole"]
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Return the lines of a text in UTF-8, with a byte order mark or without, ended as on any system.
+
+    `str.splitlines` would also cut at what may stand within a text, such as U+2028 and U+0085.
+
+    Raises:
+        DataError: If it is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}). Save it in that encoding."
+        ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

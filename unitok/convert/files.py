@@ -125,13 +125,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise CheckpointError(f"'{folder}' has no {CONFIG}: it is no model in transformers' format.")
+    return _read_object(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
-    if not isinstance(config, dict):
+    if not isinstance(content, dict):
         raise CheckpointError(f"{path} is damaged: it holds no object.")
-    return config
+    return content
 
 
 def weights_name(config: Mapping[str, Any]) -> str:
@@ -150,7 +154,9 @@ def open_weights(folder: Path, name: str = WEIGHTS) -> Iterator[Weights]:
 
     index = name if name.endswith(".json") else f"{name}.index.json"
     if (folder / index).is_file():
-        shards = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
+        shards = _read_object(folder / index).get("weight_map")
+        if not isinstance(shards, dict):
+            raise CheckpointError(f"{folder / index} is damaged: it has no weight_map. Copy it again.")
     elif (folder / name).is_file():
         shards = None
     else:

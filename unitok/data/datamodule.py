@@ -54,12 +54,13 @@ class TaskMix:
         """Check the numbers.
 
         Raises:
-            DataError: If the weight is negative, or the share is none.
+            DataError: If a weight is negative, or the share is none.
         """
         if not 0 <= self.instructed <= 1:
             raise DataError(f"data.tasks: instructed of '{self.task}' is {self.instructed}, allowed: 0 to 1.")
-        if self.loss_weight < 0:
-            raise DataError(f"data.tasks: loss_weight of '{self.task}' is {self.loss_weight}, allowed: 0 or more.")
+        for name in ("weight", "loss_weight"):
+            if getattr(self, name) < 0:
+                raise DataError(f"data.tasks: {name} of '{self.task}' is {getattr(self, name)}, allowed: 0 or more.")
 
 
 class PlannedLoader:
@@ -258,7 +259,7 @@ class RecordDataModule(L.LightningDataModule):
     def _evaluation(self, split: str) -> PlannedLoader:
         dataset, (rank, world_size) = self._datasets[split], self._rank()
         plan = BatchPlan([Source(1.0, part.lengths) for part in dataset.parts], self.batching, seed=self.seed)
-        batches = plan.all_once()[rank::world_size]
+        batches = plan.all_once(world_size)[rank::world_size]
         return PlannedLoader(dataset, lambda _: batches, len(batches), num_workers=self.num_workers)
 
     def _rank(self) -> tuple[int, int]:

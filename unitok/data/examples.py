@@ -83,6 +83,7 @@ class TaskExamples:
         """Indices of the records used, `[n]`."""
         self.lengths = lengths[self.records]
         """Upper bound of each sequence's positions, `[n]`."""
+        self._check_langs()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -101,7 +102,7 @@ class TaskExamples:
                 values[field.name] = value
         if pieces:
             values = cut_pieces(replace(self.task, conditions=tuple(pieces)), values, self.builder.rates, rng)
-        lang = self.reader.value(self.task.lang_field, record) if self._has_langs else None
+        lang = _text(self.reader.value(self.task.lang_field, record)) if self._has_langs else None
         without = self._unguided(rng)
         instruction = self._instruction(values.keys() - set(without), rng)
         sequence = self.builder.build(self.task, values, lang=lang, without=without, instruction=instruction)
@@ -128,6 +129,19 @@ class TaskExamples:
             return []
         chosen = int(rng.integers(1, 2 ** len(guided)))
         return [name for i, name in enumerate(guided) if chosen >> i & 1]
+
+    def _check_langs(self) -> None:
+        """Refuse languages that the model lacks at once, and not hours later, when the first record is drawn."""
+        if not self._has_langs:
+            return
+        known, langs = self.builder.vocabulary.lang_names, self.reader.values(self.task.lang_field)
+        unknown = sorted({text for i in self.records if (text := _text(langs[i]))} - set(known))
+        if unknown:
+            raise DataError(
+                f"{self.reader.paths[0].parent}: '{self.task.lang_field}' of records that task '{self.task.name}' uses "
+                f"says {', '.join(unknown)}; the model's languages are {', '.join(known)}. "
+                "Name all in model.init_args.langs."
+            )
 
     @property
     def _has_langs(self) -> bool:
@@ -182,8 +196,7 @@ class TaskExamples:
         if field.kind == "features" and (column := self._feature_column(field)) is not None:
             return self.reader.features(column, record)
         if not field.is_timed:
-            value = self.reader.value(field.field, record)
-            return None if value is None or value == "" else str(value)
+            return _text(self.reader.value(field.field, record))
         if field.source == "same_speaker":
             peer = _another(self._peers[record] if self._peers else [], record, rng)
             if peer is None:
@@ -255,13 +268,9 @@ class TaskExamples:
             limit = self._limit(field)
             return frames > 0, frames if limit is None else np.minimum(frames, limit)
         encode = self.builder.text_tokenizer.encode
-        count = {None: 0, "": 0}
-        values = self.reader.values(field.field)
-        for value in values:
-            if value not in count:
-                count[value] = len(encode(str(value)))
-        content = np.array([count[value] for value in values], np.int64)
-        return np.array([value is not None and value != "" for value in values], bool), content
+        texts = [_text(value) for value in self.reader.values(field.field)]
+        count = {text: 0 if text is None else len(encode(text)) for text in set(texts)}
+        return np.array([text is not None for text in texts], bool), np.array([count[text] for text in texts], np.int64)
 
     def _n_positions(self, field: Field) -> np.ndarray:
         """Return how many frames, or runs of them, each record has of a field that lasts a time."""
@@ -283,8 +292,8 @@ class TaskExamples:
                 f"'{name}', which is not stored. Prepare again with {option} {name}={field.field}."
             )
         if column is None:
-            values = self.reader.values(field.field)
-            n_states = np.array([self._text_states(name, value) if value else 0 for value in values], np.int64)
+            texts = [_text(value) for value in self.reader.values(field.field)]
+            n_states = np.array([self._text_states(name, text) if text else 0 for text in texts], np.int64)
         else:
             self._check_feature_column(column)
             lengths = self.reader.feature_lengths(column).astype(np.int64)
@@ -336,7 +345,7 @@ class TaskExamples:
         """Return, for each record, the records of its speaker that have the audio of the prompt."""
         if SPEAKER_FIELD not in self.reader.fields:
             return None
-        speakers = self.reader.values(SPEAKER_FIELD)
+        speakers = [_text(value) for value in self.reader.values(SPEAKER_FIELD)]
         field = next(f.field for f in self.task.conditions if f.source == "same_speaker")
         if field not in self.reader.fields:
             return None
@@ -370,7 +379,13 @@ def _n_stored(field: Field, reader: RecordReader) -> int:
 
 def _listed(value: Any) -> list[str]:
     """Return the texts of a record's field, of which one alone may stand without a list."""
-    return [str(one) for one in (value if isinstance(value, list) else [value]) if one not in (None, "")]
+    texts = [_text(one) for one in (value if isinstance(value, list) else [value])]
+    return [text for text in texts if text is not None]
+
+
+def _text(value: Any) -> str | None:
+    """Return what a record's field says; None: nothing."""
+    return None if value is None or value == "" else str(value)
 
 
 def _n_others(peers: Sequence[int], record: int) -> int:

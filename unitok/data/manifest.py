@@ -2,7 +2,8 @@
 
     {"id": "utt-1", "audio": "wav/1.wav", "text": "Hello.", "speaker": "slt", "lang": "en"}
 
-Relative paths start at the manifest's folder. A row without an `id` gets its place in the file, `row-000000`.
+Relative paths start at the manifest's folder. A row whose `id` is missing or null gets its place in the file,
+`row-000000`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unitok.errors import DataError, suggest
+from unitok.files import read_lines, write_text
 
 __all__ = ["check_fields", "read_manifest", "resolve_path", "write_manifest"]
 
@@ -27,8 +29,8 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
         The rows in order, each with a unique `id` (a string). Paths stay as they are written: see `resolve_path`.
 
     Raises:
-        DataError: If the file is missing or empty, a line is not a JSON object, or an id occurs twice. All bad lines
-            are listed.
+        DataError: If the file is missing, empty or not UTF-8, a line is not a JSON object or holds half a character, or
+            an id occurs twice. All bad lines are listed.
     """
     path = Path(path)
     if not path.is_file():
@@ -36,7 +38,7 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     line_of: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -49,7 +51,9 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
                 f'line {number}: a row is an object such as {{"id": "a", "audio": "a.wav"}}, got {line.strip()[:40]}'
             )
             continue
-        row["id"] = str(row.get("id", f"row-{len(rows):06d}"))
+        if "\\u" in line and (half := _half_character(row)):
+            problems.append(f"line {number}: holds {half}, half a character. Remove it")
+        row["id"] = f"row-{len(rows):06d}" if row.get("id") is None else str(row["id"])
         first = line_of.setdefault(row["id"], number)
         if first != number:
             problems.append(f"line {number}: id '{row['id']}' is that of line {first}; ids are unique")
@@ -64,12 +68,21 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write `rows` as JSON Lines."""
-    Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def resolve_path(value: str, manifest: str | Path) -> Path:
-    """Return the file that `value` means in `manifest`: absolute, or relative to the manifest's folder."""
-    return Path(manifest).parent / Path(value).expanduser()
+    """Return the file that `value` means in `manifest`: absolute, or relative to the manifest's folder.
+
+    Raises:
+        DataError: If it is no path.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"the path is {value!r}, expected a string.")
+    try:
+        return Path(manifest).parent / Path(value).expanduser()
+    except RuntimeError as error:  # ~somebody
+        raise DataError(f"the path is '{value}', whose home folder is not known. Write it out.") from error
 
 
 def check_fields(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], manifest: str | Path) -> None:
@@ -85,3 +98,12 @@ def check_fields(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], manif
                 f"{manifest}: no row has the field '{name}'.{suggest(name, present)} "
                 f"Fields there: {', '.join(present)}."
             )
+
+
+def _half_character(row: Mapping[str, Any]) -> str | None:
+    r"""Return what no file can hold as UTF-8: `\ud83d`, of which JSON may write one without the other."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return ascii(error.object[error.start])
+    return None

@@ -49,9 +49,10 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        for name in ("batch_tokens", "pool_size"):
-            if getattr(self, name) < 1:
-                raise DataError(f"data batching: {name}={getattr(self, name)}, allowed: 1 or more.")
+        for name in ("batch_tokens", "max_tokens", "pool_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DataError(f"data batching: {name}={value}, allowed: 1 or more.")
 
     @property
     def longest(self) -> int:
@@ -116,13 +117,24 @@ class BatchPlan:
         drawn = self._all_batches(epoch)
         return [drawn[i % len(drawn)] for i in range(rank, self.length(world_size) * world_size, world_size)]
 
-    def all_once(self) -> list[list[Example]]:
-        """Return every example once, sorted by length: the batches of an evaluation."""
+    def all_once(self, at_least: int = 1) -> list[list[Example]]:
+        """Return every example once, sorted by length: the batches of an evaluation.
+
+        Args:
+            at_least: So many batches, smaller ones if need be: a process without any would leave the others waiting.
+
+        Raises:
+            DataError: If there are fewer examples.
+        """
         source = np.concatenate([np.full(len(s.lengths), i) for i, s in enumerate(self.sources)])
         item = np.concatenate([np.arange(len(s.lengths)) for s in self.sources])
         lengths = np.concatenate([s.lengths for s in self.sources])
-        order = np.argsort(lengths, kind="stable")
-        return [_examples(0, batch, source, item) for batch in cut_batches(order, lengths, self.config.batch_tokens)]
+        if len(lengths) < at_least:
+            raise DataError(f"{len(lengths)} examples cannot be shared out to {at_least} processes. Use fewer devices.")
+        order, size = np.argsort(lengths, kind="stable"), self.config.batch_tokens
+        while len(batches := cut_batches(order, lengths, size)) < at_least:
+            size //= 2
+        return [_examples(0, batch, source, item) for batch in batches]
 
     def _all_batches(self, epoch: int) -> list[list[Example]]:
         source, item = draw([len(s.lengths) for s in self.sources], self.quotas, self.seed, epoch)

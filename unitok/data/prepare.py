@@ -101,7 +101,7 @@ def prepare(
         manifest: JSON Lines; see `unitok.data.manifest`.
         tokenizer: The codec.
         out: Folder for `part-*.parquet` and `errors.jsonl`. Shards already there are kept if they come from the same
-            rows and settings.
+            rows and settings, and nothing that was left out of them can be read by now.
         audio_fields: Fields that hold audio paths, or lists of them, for conditions that a card marks `repeated`; a row
             may leave one out.
         semantic_tokenizer: Makes semantic ids of all audio fields beside the codes; None: there are none.
@@ -136,6 +136,8 @@ def prepare(
     for index, chunk in enumerate(chunks):
         digest = _digest(chunk)
         kept = _errors_of_finished(writer, index, digest)
+        if kept and job.tries_again(chunk, kept):
+            kept = None
         if kept is None:
             records, kept = job.encode(
                 chunk, lambda n, done=done: on_progress(done + n, len(rows)) if on_progress else None
@@ -187,6 +189,17 @@ class _Job:
                 records.append({**row, **audio, **paths, **meaning, **self._features(row)})
         return records, [errors[index] for index in sorted(errors)]
 
+    def tries_again(self, rows: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, str]]) -> bool:
+        """Is a finished shard made again, as what was left out can be read by now, or is to stop this run?"""
+        row_of = {row["id"]: row for row in rows}
+        for error in errors:
+            try:
+                self._clip(0, error["field"], row_of[error["id"]][error["field"]])
+            except (UnitokError, OSError):
+                continue
+            return True
+        return self.on_error == "fail"
+
     def _features(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         found = {}
         for plan in self.features:
@@ -218,8 +231,6 @@ class _Job:
                 yield from clips
 
     def _clip(self, row: int, field: str, value: Any) -> _Clip:
-        if not isinstance(value, str):
-            raise DataError(f"the path is {value!r}, expected a string.")
         path = resolve_path(value, self.manifest)
         audio = Audio.read(path)
         semantic = None
@@ -357,10 +368,14 @@ def _check_features(
 def _column_type(values: Sequence[Any]) -> str:
     """Return the narrowest column type that keeps every value, over the whole manifest so that all shards agree."""
     types = {type(value) for value in values if value is not None}
-    for kind, allowed in (("string", {str}), ("bool", {bool}), ("int64", {int}), ("double", {int, float})):
-        if types <= allowed and not (
-            kind == "int64" and any(abs(value) >= 2**63 for value in values if value is not None)
-        ):
+    largest = max((abs(value) for value in values if type(value) is int), default=0)
+    for kind, allowed, limit in (
+        ("string", {str}, 0),
+        ("bool", {bool}, 0),
+        ("int64", {int}, 2**63 - 1),
+        ("double", {int, float}, 2**53),
+    ):
+        if types <= allowed and largest <= limit:
             return kind
     return "json"
 

@@ -333,12 +333,11 @@ class RecordReader:
 
     def value(self, name: str, index: int) -> Any:
         """Return the value of a plain field, None where there is none."""
-        value = self._column(name)[index].as_py()
-        return json.loads(value) if value is not None and (name, "json") in self.meta.plain_fields else value
+        return self._plain(name, self._column(name)[index].as_py())
 
     def values(self, name: str) -> list[Any]:
         """Return a whole plain field, in the order of records."""
-        return self._column(name).to_pylist()
+        return [self._plain(name, value) for value in self._column(name).to_pylist()]
 
     def frames(self, name: str) -> np.ndarray:
         """Return the length of each record's audio in the field `name`, in frames; 0 where there is none."""
@@ -377,6 +376,9 @@ class RecordReader:
             return None
         flat = torch.from_numpy(cell.values.to_numpy(zero_copy_only=False).astype(np.float32))
         return flat.reshape(-1, column.dim) if column.dim else flat / np.iinfo(np.int16).max
+
+    def _plain(self, name: str, stored: Any) -> Any:
+        return json.loads(stored) if stored is not None and (name, "json") in self.meta.plain_fields else stored
 
     def _column(self, column: str, asked: str | None = None) -> pa.Array:
         if column not in self._table.column_names:

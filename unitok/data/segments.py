@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unitok.audio import Audio
+from unitok.audio import Audio, audio_info
 from unitok.data.manifest import check_fields, read_manifest, resolve_path
+from unitok.errors import DataError
 
 __all__ = ["Segment", "SegmentBatch", "SegmentDataset", "collate_segments"]
 
@@ -79,8 +79,11 @@ class SegmentDataset(Dataset[Segment]):
             self.rows += [
                 row | {name: resolve_path(row[name], manifest) for name in ("audio", "codes") if row.get(name)}
                 for row in rows
+                if row.get("audio")
             ]
-        self.weights = [float(row.get("seconds") or soundfile.info(row["audio"]).duration) for row in self.rows]
+        self.weights = [_seconds(row) for row in self.rows]
+        if not any(self.weights):
+            raise DataError(f"{manifests}: the audio files hold no samples.")
         self.size, self.seconds, self.sample_rate_hz, self.seed = size, seconds, sample_rate_hz, seed
         self.peak_range, self.speeds, self.first, self.frame_length = peak_range, speeds, first, frame_length
 
@@ -98,12 +101,13 @@ class SegmentDataset(Dataset[Segment]):
             wav = wav * (rng.uniform(*self.peak_range) / max(float(wav.abs().max()), 1e-3))
         length = round(self.seconds * self.sample_rate_hz)
         wav = F.pad(wav, (0, max(0, length - len(wav))))[:length]
-        return Segment(wav, " ".join(str(row.get("text", "")).lower().split()).encode() if whole else b"", codes)
+        return Segment(wav, " ".join(str(row.get("text") or "").lower().split()).encode() if whole else b"", codes)
 
     def _read(self, path: Path, rng: random.Random) -> tuple[Tensor, bool]:
-        info = soundfile.info(path)
-        # Rates in hundreds of Hz, or resampling would need long filters.
-        rate = int(round(rng.choice(self.speeds) * info.samplerate, -2)) if len(self.speeds) > 1 else info.samplerate
+        info = audio_info(path)
+        rate, varied = info.samplerate, any(speed != 1.0 for speed in self.speeds)
+        if varied:  # rates in hundreds of Hz, or resampling would need long filters
+            rate = int(round(rng.choice(self.speeds) * rate, -2))
         wanted = round(self.seconds * rate)
         start = rng.randint(0, max(0, info.frames - wanted))
         return self._piece(path, start, wanted, rate), info.frames <= wanted
@@ -111,15 +115,20 @@ class SegmentDataset(Dataset[Segment]):
     def _read_with_codes(self, row: Mapping[str, Any], rng: random.Random, frame: int) -> tuple[Tensor, Tensor, bool]:
         codes = torch.from_numpy(np.load(row["codes"]).astype(np.int64))  # [K, T]
         T = -(-round(self.seconds * self.sample_rate_hz) // frame)
-        start, rate = rng.randint(0, max(0, codes.shape[1] - T)), soundfile.info(row["audio"]).samplerate
+        start, rate = rng.randint(0, max(0, codes.shape[1] - T)), audio_info(row["audio"]).samplerate
         at, wanted = (round(n * frame * rate / self.sample_rate_hz) for n in (start, T))
         whole = codes.shape[1] <= T
         codes = F.pad(codes[:, start : start + T], (0, max(0, T - codes.shape[1])), value=-1)
         return self._piece(row["audio"], at, wanted, rate), codes, whole
 
     def _piece(self, path: Path, start: int, n: int, rate: int) -> Tensor:
-        samples, _ = soundfile.read(path, frames=n, start=start, dtype="float32", always_2d=True)
-        return Audio(torch.from_numpy(samples.T.copy()), rate).mono().resample(self.sample_rate_hz).samples[0]
+        return Audio(Audio.read(path, start, n).samples, rate).mono().resample(self.sample_rate_hz).samples[0]
+
+
+def _seconds(row: Mapping[str, Any]) -> float:
+    """Return how long a row's audio is, as the manifest or else the file says."""
+    said = row.get("seconds")
+    return float(said) if isinstance(said, int | float) and said > 0 else float(audio_info(row["audio"]).duration)
 
 
 def collate_segments(segments: Sequence[Segment]) -> SegmentBatch:

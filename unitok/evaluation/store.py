@@ -62,10 +62,10 @@ class Store:
         if not path.is_file():
             return {}
         rows: dict[str, dict[str, Any]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().split(b"\n"):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:  # no JSON, or no UTF-8
                 continue
             if "error" not in row:
                 rows[row["id"]] = row

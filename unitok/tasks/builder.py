@@ -276,7 +276,8 @@ def cut_pieces(
         rng: Draws the target's span where there is something before or after it.
 
     Returns:
-        The values with the pieces cut off. A start gets at most half of a recording, so that the target keeps some.
+        The values with the pieces cut off. A start gets at most half of a recording, so that the target keeps some;
+        one too short to be cut stays whole, without pieces.
     """
     cut = dict(values)
     for target in task.targets:
@@ -289,6 +290,8 @@ def cut_pieces(
         if not pieces or not isinstance(whole, Tensor):
             continue
         T = whole.shape[-1]
+        if len(pieces) >= T:  # a frame each, and one for the target
+            continue
         if start := pieces.get("start"):
             first, stop = min(max(1, round((start.max_seconds or 0.0) * rates.of(target.kind))), T // 2), T
             cut[start.name] = whole[..., :first]

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
-from unitok.audio import Audio
+from unitok.audio import Audio, audio_info
 from unitok.errors import AudioFormatError, DataError, MissingDependencyError
 from unitok.features.base import FeatureEncoder
 from unitok.tokenizers.semantic import CENTROIDS, KMeansTokenizer, states_of
@@ -170,9 +169,9 @@ def _chosen(
             break
         path = files[i]
         try:
-            duration = float(soundfile.info(path).duration)
-        except (soundfile.SoundFileError, OSError) as error:
-            problems.append(f"{path}: cannot be read: {error}")
+            duration = float(audio_info(path).duration)
+        except AudioFormatError as error:
+            problems.append(str(error))
             continue
         chosen.append((path, duration))
         seconds += duration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -27,15 +28,16 @@ class ResumePoint(L.Callback):
             every_minutes: Time between two writes; the end of training writes too.
         """
         self.path, self.every_s = Path(dirpath) / "last.ckpt", every_minutes * 60
-        self._written_at = time.monotonic()
+        self._written_at, self._step = time.monotonic(), 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self._written_at = time.monotonic()
+        self._written_at, self._step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Write if it is time; rank 0 decides for all."""
-        due = time.monotonic() - self._written_at >= self.every_s
+        """Write if it is time, after whole steps: no checkpoint holds gradients. Rank 0 decides for all."""
+        is_whole, self._step = trainer.global_step != self._step, trainer.global_step
+        due = is_whole and time.monotonic() - self._written_at >= self.every_s
         if trainer.world_size > 1:
             due = trainer.strategy.broadcast(due)
         if due:
@@ -106,7 +108,7 @@ class CheckpointFolder(L.Callback):
                 f"There are: {', '.join(sorted(trainer.callback_metrics))}."
             )
         value = float(trainer.callback_metrics[self.monitor])
-        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+        if self._is_better(value):
             self.best = value
             self._export(trainer, pl_module, self.best_path)
 
@@ -121,6 +123,11 @@ class CheckpointFolder(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value so far."""
         self.best = state_dict["best"]
+
+    def _is_better(self, value: float) -> bool:
+        if self.best is None:
+            return not math.isnan(value)  # of which nothing is better
+        return value < self.best if self.mode == "min" else value > self.best
 
     def _export(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
         if trainer.is_global_zero:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from unitok.audio import Audio
 from unitok.errors import DataError
+from unitok.files import write_text
 
 __all__ = ["Corpus", "Item", "write_corpus"]
 
@@ -75,7 +76,7 @@ def write_corpus(
     made = out / "corpus.json"
     settings = _checked_settings(made, corpus)
     manifest = out / "manifest.jsonl"
-    rows = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
+    rows = _rows_there(manifest)
     count, seconds = len(rows), sum(row["seconds"] for row in rows)
 
     def make(index: int) -> dict[str, Any]:
@@ -89,20 +90,29 @@ def write_corpus(
     def enough() -> bool:
         return count >= utterances if utterances is not None else seconds >= (hours or 0) * 3600
 
-    with ThreadPoolExecutor(workers) as pool, manifest.open("a") as sink:
+    with ThreadPoolExecutor(workers) as pool, manifest.open("a", encoding="utf-8") as sink:
         while not enough():
             batch = 16 * workers if utterances is None else min(16 * workers, utterances - count)
             for row in pool.map(make, range(count, count + batch)):
                 if enough():
                     break
                 if not made.exists():  # a corpus of which nothing could be made leaves its folder free
-                    made.write_text(settings)
+                    write_text(made, settings)
                 sink.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count, seconds = count + 1, seconds + row["seconds"]
             sink.flush()
             if on_progress:
                 on_progress(count, seconds)
     return count, seconds
+
+
+def _rows_there(manifest: Path) -> list[dict[str, Any]]:
+    """Return the rows of a manifest, if there is one; a last line that was never finished is taken out of it."""
+    whole, _, half = manifest.read_bytes().rpartition(b"\n") if manifest.exists() else (b"", b"", b"")
+    lines = [line for line in whole.decode().split("\n") if line]
+    if half:
+        write_text(manifest, "".join(f"{line}\n" for line in lines))
+    return [json.loads(line) for line in lines]
 
 
 def _checked_settings(path: Path, corpus: Corpus) -> str:
