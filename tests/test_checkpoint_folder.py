@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from toy_checkpoint import toy_parts
 
 from unitok.checkpoint import find_checkpoint, load_checkpoint, read_tasks, save_checkpoint
-from unitok.errors import CheckpointError, VocabularyMismatchError
+from unitok.errors import CheckpointError, UnitokError, VocabularyMismatchError
 from unitok.tasks import Task
 from unitok.testing import ToyAudioTokenizer, ToyTextTokenizer
 from unitok.vocabulary import Vocabulary
@@ -96,7 +96,7 @@ def test_a_failure_while_saving_leaves_the_older_checkpoint(folder):
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("cat")
-    with pytest.raises(CheckpointError, match=r"photos' exists and is no checkpoint\. Choose another folder"):
+    with pytest.raises(UnitokError, match=r"photos' exists and holds other things: it has no config.yaml\. Choose"):
         save_checkpoint(tmp_path / "photos", toy_parts())
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "cat"
 

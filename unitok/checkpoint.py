@@ -167,20 +167,19 @@ def save_checkpoint(
         The folder.
 
     Raises:
-        CheckpointError: If the folder exists and is no checkpoint, or `dtype` is unknown.
+        CheckpointError: If `dtype` is unknown.
+        UnitokError: If the folder exists and is no checkpoint.
         VocabularyMismatchError: If the model was made for another vocabulary.
     """
     folder = Path(folder)
     if dtype not in WEIGHT_TYPES:
         raise CheckpointError(f"dtype is '{dtype}', allowed: {', '.join(WEIGHT_TYPES)}.{suggest(dtype, WEIGHT_TYPES)}")
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
-        raise CheckpointError(f"'{folder}' exists and is no checkpoint. Choose another folder, or remove it first.")
     rows, size = checkpoint.lm.embedding.num_embeddings, checkpoint.vocabulary.size
     if rows != size:
         raise VocabularyMismatchError(
             f"the model embeds {rows} ids, its vocabulary has {size}: they do not belong together."
         )
-    with written_whole(folder) as partial:
+    with written_whole(folder, CONFIG) as partial:
         _write(partial, checkpoint, dtype, readme)
     return folder
 
