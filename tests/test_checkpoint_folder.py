@@ -125,9 +125,20 @@ def test_a_missing_file_is_named(folder, missing):
         load_checkpoint(folder)
 
 
+def test_the_folder_of_a_run_is_told_from_the_model_in_it(folder):
+    run = folder.parent / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("model: {class_path: unitok.training.lm_module.LMModule}")
+    folder.rename(run / "model")
+    with pytest.raises(CheckpointError, match=r"is the folder of a run\. Its model is in it: '.*/run/model'\."):
+        find_checkpoint(run)
+
+
 def test_a_folder_without_config_is_no_checkpoint(folder, tmp_path):
     (folder / "config.yaml").unlink()
-    with pytest.raises(CheckpointError, match=r"is no checkpoint folder: it has no config\.yaml"):
+    with pytest.raises(
+        CheckpointError, match=r"is no model: it has neither the config\.yaml of a checkpoint nor the ad"
+    ):
         load_checkpoint(folder)
     with pytest.raises(CheckpointError, match=r"there is no checkpoint 'nowhere'\. Give a checkpoint folder"):
         find_checkpoint("nowhere")

@@ -148,7 +148,10 @@ def load_adapter(folder: str | Path, device: torch.device | str = "cpu", merged:
     try:
         base = load_checkpoint(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder / ADAPTER}: base.model: {error} Set it to where the model is.") from error
+        raise CheckpointError(
+            f"'{folder}' is an adapter for the model '{path}', which cannot be loaded: {error} "
+            f"Set base.model in {folder / ADAPTER} to where that model is."
+        ) from error
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     if trained_with.vocabulary != base.vocabulary.hash or not _extends(vocabulary, base.vocabulary):
         raise VocabularyMismatchError(
