@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -80,6 +81,8 @@ class UnitokCLI(LightningCLI):
                 "exit_on_error": False,
             },
         )
+        if getattr(self.model, "keeps_modes", False):
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         getattr(self.trainer, stage)(self.model, datamodule=self.datamodule, ckpt_path=self.config.get("ckpt_path"))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
