@@ -233,3 +233,10 @@ def test_an_encoder_that_stays_in_evaluation_mode_is_no_reason_to_warn(shards, t
     quick = ["--trainer.max_steps=1", "--trainer.val_check_interval=null", "--trainer.callbacks=null"]
     assert main(arguments("fit", shards, tmp_path, features, *quick)) == 0
     assert not [str(one.message) for one in recwarn if "eval mode" in str(one.message)]
+
+
+@pytest.mark.parametrize(("content", "what"), [(b"\x89PNG", "is no text"), (b"", "is empty")])
+def test_a_file_that_is_no_config_is_told(content, what, tmp_path, capsys):
+    (tmp_path / "x.yaml").write_bytes(content)
+    assert main(["fit", "--config", str(tmp_path / "x.yaml")]) == 2
+    assert f"x.yaml' {what}. A config is YAML with the keys" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from unitok.cli.generate import describe, in_detail, remarks
 from unitok.cli.request import load_models, progress, values
-from unitok.data.manifest import resolve_path
+from unitok.data.manifest import read_lines, resolve_path
 from unitok.errors import CardError, DataError, GenerationError, UnitokError
 from unitok.tasks import Field, find_pipeline
 
@@ -84,10 +84,7 @@ def run_manifest(args: argparse.Namespace, settings: dict[str, Any]) -> int:
 
 def _read(manifest: Path, task: str | None) -> list[tuple[_Row, dict[str, Any]]]:
     """Return the rows; one that is wrong carries its error."""
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{manifest}: is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    lines = read_lines(manifest)
     rows: list[tuple[_Row, dict[str, Any]]] = []
     taken: set[str] = set()
     for number, line in enumerate(lines, start=1):
