@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from toy_checkpoint import toy_parts
 
 from unitok.checkpoint import find_checkpoint, load_checkpoint, read_tasks, save_checkpoint
-from unitok.errors import CheckpointError, VocabularyMismatchError
+from unitok.errors import CheckpointError, UnitokError, VocabularyMismatchError
 from unitok.tasks import Task
 from unitok.testing import ToyAudioTokenizer, ToyTextTokenizer
 from unitok.vocabulary import Vocabulary
@@ -96,7 +96,7 @@ def test_a_failure_while_saving_leaves_the_older_checkpoint(folder):
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("cat")
-    with pytest.raises(CheckpointError, match=r"photos' exists and is no checkpoint\. Choose another folder"):
+    with pytest.raises(UnitokError, match=r"photos' exists and holds other things: it has no config.yaml\. Choose"):
         save_checkpoint(tmp_path / "photos", toy_parts())
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "cat"
 
@@ -125,9 +125,20 @@ def test_a_missing_file_is_named(folder, missing):
         load_checkpoint(folder)
 
 
+def test_the_folder_of_a_run_is_told_from_the_model_in_it(folder):
+    run = folder.parent / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("model: {class_path: unitok.training.lm_module.LMModule}")
+    folder.rename(run / "model")
+    with pytest.raises(CheckpointError, match=r"is the folder of a run\. Its model is in it: '.*/run/model'\."):
+        find_checkpoint(run)
+
+
 def test_a_folder_without_config_is_no_checkpoint(folder, tmp_path):
     (folder / "config.yaml").unlink()
-    with pytest.raises(CheckpointError, match=r"is no checkpoint folder: it has no config\.yaml"):
+    with pytest.raises(
+        CheckpointError, match=r"is no model: it has neither the config\.yaml of a checkpoint nor the ad"
+    ):
         load_checkpoint(folder)
     with pytest.raises(CheckpointError, match=r"there is no checkpoint 'nowhere'\. Give a checkpoint folder"):
         find_checkpoint("nowhere")

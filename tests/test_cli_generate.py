@@ -11,7 +11,8 @@ from command_line import run
 from toy_checkpoint import tone, toy_model, toy_parts
 
 from unitok.audio import Audio
-from unitok.checkpoint import save_checkpoint
+from unitok.checkpoint import save_checkpoint, write_tasks
+from unitok.tasks import Task
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,7 @@ def test_settings_reach_the_model(capsys, folder, tmp_path):
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--top-p", "7"], "top_p is 7.0; it must be a number"),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--seed", "x"], "argument --seed: invalid int value: 'x'."),
         (["--task", "tts", "--text", "a", "--out", "x.wavv"], "cannot write 'x.wavv': its suffix is '.wavv'."),
+        (["--task", "asr", "--audio", "no.wav", "--out", "x.txt"], "task 'asr' makes no audio for 'x.txt', text goes"),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--best-of", "0"], "best_of is 0; it must be a whole"),
     ],
 )  # fmt: skip
@@ -207,6 +209,18 @@ def test_mistakes_are_one_line_and_status_2(capsys, folder, argv, line, tmp_path
     assert err.startswith(f"unitok: {line.format(folder=folder)}")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_are_not_written_under_another_name(capsys, tmp_path):
+    model = tmp_path / "toy"
+    model.mkdir()
+    (model / "config.yaml").touch()  # no more is read before the mistake is told
+    write_tasks(model / "tasks", {"text_to_semantic": Task.load("text_to_semantic")})
+    argv = ("generate", "--model", model, "--task", "text_to_semantic", "--text", "a", "--out", tmp_path / "ids.wav")
+    status, _, err = run(capsys, *argv)
+    assert status == 2
+    assert "ids.wav', allowed: a file that ends in .npy, .json, .txt." in err
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
 def test_an_unknown_model_is_a_mistake(capsys):

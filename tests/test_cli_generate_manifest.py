@@ -164,7 +164,7 @@ def test_conditions_given_once_apply_to_every_row_of_that_task(capsys, work, fol
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--manifest", "no.jsonl", "--out", "out"], "no.jsonl: No such file or directory."),
+        (["--manifest", "no.jsonl", "--out", "out"], "no.jsonl does not exist. A manifest is a JSON Lines file"),
         (["--manifest", "empty.jsonl", "--out", "out"], "empty.jsonl has no rows. Write one JSON object a line."),
         (["--manifest", "latin.jsonl", "--out", "out"], "latin.jsonl: is not UTF-8 text"),
         (["--manifest", "empty.jsonl"], "--manifest writes into a folder: name it with --out DIR."),

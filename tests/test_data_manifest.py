@@ -24,6 +24,11 @@ def test_all_mistakes_of_a_manifest_are_listed_with_their_lines(tmp_path):
 
 
 def test_a_missing_and_an_empty_manifest_are_errors(tmp_path):
+    with pytest.raises(DataError, match=r"is a folder\. A manifest is a JSON Lines file"):
+        read_manifest(tmp_path)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match=r"picture\.png: is not UTF-8 text"):
+        read_manifest(tmp_path / "picture.png")
     with pytest.raises(DataError, match="does not exist"):
         read_manifest(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")

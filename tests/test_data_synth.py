@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 
+from unitok.cli.main import main
 from unitok.data.synth.corpus import write_corpus
 from unitok.data.synth.grammar import Grammar, is_held_out, number_words, plural, with_article
 from unitok.data.synth.speech import SpeechCorpus
@@ -153,3 +154,9 @@ def test_a_corpus_of_which_nothing_was_made_leaves_its_folder_free(tmp_path, mon
 def test_a_corpus_needs_a_length(tmp_path) -> None:
     with pytest.raises(DataError, match="either hours or utterances"):
         write_corpus(tmp_path, SpeechCorpus())
+
+
+def test_no_utterances_are_refused(tmp_path, capsys) -> None:
+    assert main(["synth", "--out", str(tmp_path / "corpus"), "--utterances", "0"]) == 2
+    assert "--utterances: is '0', allowed: a whole number above 0" in capsys.readouterr().err
+    assert not (tmp_path / "corpus").exists()

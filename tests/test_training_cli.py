@@ -226,3 +226,17 @@ def test_any_module_and_data_module_can_be_trained_such_as_the_codec(tmp_path):
     config.write_text(shipped.replace("out/mini/codec/tokenizer", str(tmp_path / "codec")))
     assert main(["fit", "--config", str(config), *small, *data, *out, "--trainer.max_steps=2"]) == 0
     assert (tmp_path / "codec" / "card.yaml").is_file()
+
+
+def test_an_encoder_that_stays_in_evaluation_mode_is_no_reason_to_warn(shards, tmp_path, recwarn):
+    features = "--model.init_args.lm.features={ear: {encoder: conformer_tiny, trained: true}}"
+    quick = ["--trainer.max_steps=1", "--trainer.val_check_interval=null", "--trainer.callbacks=null"]
+    assert main(arguments("fit", shards, tmp_path, features, *quick)) == 0
+    assert not [str(one.message) for one in recwarn if "eval mode" in str(one.message)]
+
+
+@pytest.mark.parametrize(("content", "what"), [(b"\x89PNG", "is no text"), (b"", "is empty")])
+def test_a_file_that_is_no_config_is_told(content, what, tmp_path, capsys):
+    (tmp_path / "x.yaml").write_bytes(content)
+    assert main(["fit", "--config", str(tmp_path / "x.yaml")]) == 2
+    assert f"x.yaml' {what}. A config is YAML with the keys" in capsys.readouterr().err

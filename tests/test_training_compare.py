@@ -66,10 +66,12 @@ def test_settings_are_trained_and_measured_alike_and_a_rerun_goes_on(tmp_path, c
     assert outcomes(tmp_path)["bad"]["error"] == ""
 
 
-def test_a_flag_that_fails_in_all_settings_is_told_in_each_row(tmp_path, capsys):
-    assert run(tmp_path, ["patterns/delay"], "--trainer.max_stepz=8") == 1
-    assert "| delay | unrecognized arguments: --trainer.max_stepz=8. Did you mean" in capsys.readouterr().out
-    assert not (tmp_path / "out" / "compare.png").exists()
+def test_a_mistake_that_all_settings_have_is_told_once_before_anything_is_trained(tmp_path, capsys):
+    assert run(tmp_path, ["patterns/delay", "patterns/parallel"], "--trainer.max_stepz=8") == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("unitok: unrecognized arguments: --trainer.max_stepz=8. Did you mean 'trainer.max_steps")
+    assert (told.err.count("\n"), told.out) == (1, "")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_items_are_refused_before_anything_is_trained(tmp_path, capsys):

@@ -96,7 +96,7 @@ def save_adapter(
         readme: The model card (Markdown); default: what is known from the parts.
 
     Raises:
-        CheckpointError: If the folder exists and is no adapter.
+        UnitokError: If the folder exists and is no adapter.
     """
     import yaml
     from safetensors.torch import save_file
@@ -104,8 +104,6 @@ def save_adapter(
     from unitok import __version__
 
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / ADAPTER).is_file())):
-        raise CheckpointError(f"'{folder}' exists and is no adapter. Choose another folder, or remove it first.")
     state = trained_state(checkpoint.lm)
     n_trained = sum(tensor.numel() for name, tensor in state.items() if not name.endswith(".rows"))
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(adapter).items()}
@@ -117,7 +115,7 @@ def save_adapter(
         "adapter": settings,
         "notes": dict(checkpoint.notes),
     }
-    with written_whole(folder) as partial:
+    with written_whole(folder, ADAPTER) as partial:
         (partial / ADAPTER).write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding="utf-8")
         checkpoint.vocabulary.save(partial / VOCABULARY)
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial / WEIGHTS)
@@ -150,7 +148,10 @@ def load_adapter(folder: str | Path, device: torch.device | str = "cpu", merged:
     try:
         base = load_checkpoint(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder / ADAPTER}: base.model: {error} Set it to where the model is.") from error
+        raise CheckpointError(
+            f"'{folder}' is an adapter for the model '{path}', which cannot be loaded: {error} "
+            f"Set base.model in {folder / ADAPTER} to where that model is."
+        ) from error
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     if trained_with.vocabulary != base.vocabulary.hash or not _extends(vocabulary, base.vocabulary):
         raise VocabularyMismatchError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +24,12 @@ import torch
 from torch import Tensor
 
 from unitok.errors import AudioFormatError, suggest
+from unitok.files import partial_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Audio", "AudioWriter", "PipeWriter", "audio_info", "resampled"]
+__all__ = ["Audio", "AudioWriter", "PipeWriter", "audio_info", "audio_suffix", "resampled"]
 
 LARGEST_TERM = 2000
 """Of a ratio of two rates that is not in small numbers; off by 2.1e-4 at most, of rates from 4 to 400 kHz."""
@@ -200,20 +200,15 @@ class AudioWriter:
 
         Raises:
             AudioFormatError: If the format is unknown or cannot hold such audio.
+            UnitokError: If no file can be there.
         """
         self.path = path = Path(path)
         self.sample_rate_hz, self.n_channels, self.n_samples = sample_rate_hz, n_channels, 0
-        kind, formats = path.suffix[1:].lower(), _formats()
-        if kind not in formats:
-            raise AudioFormatError(
-                f"cannot write '{path}': its suffix is '{path.suffix}'.{suggest(kind, formats)} "
-                f"Allowed: {', '.join(sorted(formats))}."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        kind = audio_suffix(path)
+        self._partial = partial_file(path)
         try:
             self._file = soundfile.SoundFile(
-                self._partial, "w", sample_rate_hz, n_channels, subtype=_subtype(kind), format=formats[kind]
+                self._partial, "w", sample_rate_hz, n_channels, subtype=_subtype(kind), format=_formats()[kind]
             )
         except soundfile.SoundFileError as error:
             self._partial.unlink(missing_ok=True)
@@ -341,6 +336,22 @@ def _reading(path: Path) -> Iterator[None]:
             f"audio file '{path}' cannot be read: {reason}. Readable: {', '.join(sorted(_formats()))}; "
             "ffmpeg turns others into wav."
         ) from error
+
+
+def audio_suffix(path: str | Path) -> str:
+    """Return the suffix of a file to be written, in lower case and without its dot.
+
+    Raises:
+        AudioFormatError: If it is that of no format.
+    """
+    suffix, formats = Path(path).suffix, _formats()
+    kind = suffix[1:].lower()
+    if kind not in formats:
+        raise AudioFormatError(
+            f"cannot write '{path}': its suffix is '{suffix}'.{suggest(kind, formats)} "
+            f"Allowed: {', '.join(sorted(formats))}."
+        )
+    return kind
 
 
 def _formats() -> dict[str, str]:

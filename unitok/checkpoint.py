@@ -51,6 +51,8 @@ CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.s
 ADAPTER = "adapter.yaml"
 TEXT, AUDIO, SEMANTIC = "tokenizers/text", "tokenizers/audio", "tokenizers/semantic"
 TASKS, FEATURES = "tasks", "features"
+IN_RUN = "model"
+"""Where `unitok fit` leaves the model, in the folder of its run, which has a `config.yaml` of its own."""
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
 REMEDY = "copy or export the checkpoint again"
 WEIGHT_TYPES = ("float32", "bfloat16", "float16", "int8", "int4")
@@ -113,8 +115,12 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
             f"there is no checkpoint '{name_or_path}'.{suggest(str(name_or_path), shipped)} Give a checkpoint folder, "
             f"or one of those that come with unitok: {', '.join(shipped) or 'none in this installation'}."
         )
+    if is_checkpoint(folder / IN_RUN) and not (folder / VOCABULARY).is_file():
+        raise CheckpointError(f"'{folder}' is the folder of a run. Its model is in it: '{folder / IN_RUN}'.")
     if not is_checkpoint(folder):
-        raise CheckpointError(f"'{folder}' is no checkpoint folder: it has no {CONFIG}.")
+        raise CheckpointError(
+            f"'{folder}' is no model: it has neither the {CONFIG} of a checkpoint nor the {ADAPTER} of an adapter."
+        )
     return folder
 
 
@@ -168,19 +174,18 @@ def save_checkpoint(
         The folder.
 
     Raises:
-        CheckpointError: If the folder exists and is no checkpoint, `dtype` is unknown, or the weights have fewer bits.
+        CheckpointError: If `dtype` is unknown, or the weights have fewer bits.
+        UnitokError: If the folder exists and is no checkpoint.
         VocabularyMismatchError: If the model was made for another vocabulary.
     """
     folder = Path(folder)
     dtype = _stored_as(checkpoint.lm, dtype)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
-        raise CheckpointError(f"'{folder}' exists and is no checkpoint. Choose another folder, or remove it first.")
     rows, size = checkpoint.lm.embedding.num_embeddings, checkpoint.vocabulary.size
     if rows != size:
         raise VocabularyMismatchError(
             f"the model embeds {rows} ids, its vocabulary has {size}: they do not belong together."
         )
-    with written_whole(folder) as partial:
+    with written_whole(folder, CONFIG) as partial:
         _write(partial, checkpoint, dtype, readme)
     return folder
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unitok.errors import DataError
+from unitok.errors import DataError, UnitokError
 
-__all__ = ["read_lines", "write_text", "written_whole"]
+__all__ = ["check_replaceable", "partial_file", "read_lines", "write_text", "written_file", "written_whole"]
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -30,25 +30,78 @@ def read_lines(path: str | Path) -> list[str]:
         ) from error
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, and the folders that it lies in."""
+def partial_file(path: str | Path) -> Path:
+    """Return an empty file beside `path`, of the same suffix, to be renamed when it is whole. Folders are made.
+
+    Raises:
+        UnitokError: If no file can be there: it is a folder, what should be a folder is a file, or the system refuses.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        if path.is_dir():
+            raise UnitokError(f"cannot write '{path}': it is a folder. Name a file in it.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UnitokError(f"cannot write '{path}': '{path.parent}' is no folder, a file is there.") from error
+    except OSError as error:
+        raise UnitokError(f"cannot write '{path}': {error.strerror}. Choose another place.") from error
+    return partial
+
+
+@contextmanager
+def written_file(path: str | Path) -> Iterator[Path]:
+    """Lend an empty file that takes the place of `path` at the end, and leaves no trace after an error.
+
+    Raises:
+        UnitokError: As `partial_file`.
+    """
+    partial = partial_file(path)
+    try:
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, and the folders that it lies in."""
+    with written_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def check_replaceable(folder: str | Path, marker: str | None = None) -> None:
+    """Refuse to write a folder over what somebody may miss. Ask before hours of work; `written_whole` asks again.
+
+    Args:
+        folder: What is to be written.
+        marker: What every folder of its kind holds, by which an older one is known, which may be replaced.
+
+    Raises:
+        UnitokError: If there is a file, or a folder that is neither empty nor of its kind.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise UnitokError(f"'{folder}' exists and is a file; a folder is to be written. Choose another name.")
+    if marker is None or not (folder / marker).exists():
+        lacks = "is not empty" if marker is None else f"holds other things: it has no {marker}"
+        raise UnitokError(f"'{folder}' exists and {lacks}. Choose another folder, or remove it first.")
+
+
 @contextmanager
-def written_whole(folder: str | Path) -> Iterator[Path]:
+def written_whole(folder: str | Path, marker: str | None = None) -> Iterator[Path]:
     """Lend an empty folder that takes the place of `folder` at the end, and leaves no trace after an error.
 
     What was at `folder` before is moved aside first and removed last, so that one of the two is always there.
+
+    Raises:
+        UnitokError: As `check_replaceable`.
     """
     folder = Path(folder)
+    check_replaceable(folder, marker)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -6,7 +6,6 @@ Import this module only where something is drawn: matplotlib takes its time.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from unitok.audio import Audio
 from unitok.errors import MissingDependencyError, UnitokError
+from unitok.files import written_file
 from unitok.sequence import TokenSequence
 from unitok.vocabulary import NAMED_BLOCKS
 
@@ -143,19 +143,11 @@ def save_figure(figure: Figure, path: str | Path | None) -> Figure:
     """
     if path is None:
         return figure
-    path = Path(path)
-    formats = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise UnitokError(
-            f"cannot draw '{path}': its suffix is '{path.suffix}', allowed: {', '.join(sorted(formats))}."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    suffix, formats = Path(path).suffix, FigureCanvasAgg.get_supported_filetypes()
+    if suffix[1:].lower() not in formats:
+        raise UnitokError(f"cannot draw '{path}': its suffix is '{suffix}', allowed: {', '.join(sorted(formats))}.")
+    with written_file(path) as partial:
         figure.savefig(partial, dpi=120)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return figure
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unitok.errors import CheckpointError, TokenizerError, VocabularyMismatchError, suggest
+from unitok.files import write_text
 
 __all__ = ["KINDS", "Block", "Vocabulary", "kind_index"]
 
@@ -375,11 +375,7 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write `vocabulary.json` (atomically), with its hash."""
-        path = Path(path)
-        text = json.dumps({**self._content(), "hash": self.hash}, indent=1, ensure_ascii=False) + "\n"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_text(path, json.dumps({**self._content(), "hash": self.hash}, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unitok.cards import find_card
-from unitok.cli.fit import calm
+from unitok.cli.fit import calm, check_config
 from unitok.cli.parser import Parser
 from unitok.errors import UnitokError
 
@@ -58,4 +58,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _found(name: str) -> Path:
-    return Path(name) if Path(name).is_file() else Path(find_card("configs", name.removesuffix(".yaml")))
+    if not Path(name).is_file():
+        return Path(find_card("configs", name.removesuffix(".yaml")))
+    check_config(name)
+    return Path(name)

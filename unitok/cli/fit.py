@@ -23,7 +23,7 @@ from unitok.errors import UnitokError, suggest
 if TYPE_CHECKING:
     from unitok.training.cli import Stage
 
-__all__ = ["calm", "run"]
+__all__ = ["calm", "check_config", "run"]
 
 logger = logging.getLogger("unitok")
 
@@ -82,7 +82,23 @@ def _find_configs(argv: Sequence[str]) -> list[str]:
             if name != value and name not in list_cards("configs") and not suggest(name, list_cards("configs")):
                 raise UnitokError(f"{flag}: there is no file '{value}', and no config of that name in configs/.")
             found[place] = prefix + str(find_card("configs", name))
+        elif value:
+            check_config(value)
     return found
+
+
+def check_config(file: str | Path) -> None:
+    """Refuse a file that is no config at all, of which its parser would say little.
+
+    Raises:
+        UnitokError: If it is empty, or no text.
+    """
+    try:
+        what = "" if Path(file).read_text(encoding="utf-8").strip() else "is empty"
+    except UnicodeDecodeError:
+        what = "is no text"
+    if what:
+        raise UnitokError(f"'{file}' {what}. A config is YAML with the keys model, data and trainer.")
 
 
 @contextmanager

@@ -215,13 +215,30 @@ def asked_for(args: argparse.Namespace) -> Task:
 
     Raises:
         GenerationError: If none was named, or it makes audio and nothing says where to.
+        UnitokError: If what it makes cannot be written to `--out`.
     """
     task: Task | None = args.card
     if task is None:
         raise GenerationError("say what to do: --task NAME, or --manifest FILE. 'unitok tasks' lists the tasks.")
     if args.out is None and any(target.kind == "audio" for target in task.targets):
         raise GenerationError(f"task '{task.name}' makes audio: say where to, with --out FILE.wav.")
+    if args.out not in (None, PIPE):
+        _check_out(task, args.out)
     return task
+
+
+def _check_out(task: Task, out: str) -> None:
+    """Refuse a name that the result cannot have, before the model is loaded."""
+    from unitok.audio import audio_suffix
+    from unitok.tokenizers.runs import ids_suffix
+
+    kinds = {target.kind for target in task.targets}
+    if "audio" in kinds:
+        audio_suffix(out)
+    elif "semantic" in kinds:
+        ids_suffix(out)
+    else:
+        raise GenerationError(f"task '{task.name}' makes no audio for '{out}', text goes to stdout: leave --out out.")
 
 
 def _run_one(args: argparse.Namespace) -> int:

@@ -25,8 +25,6 @@ def run_long(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     task = asked_for(args)
     refuse_for_pipes(args, task)
     has_audio = any(target.kind == "audio" for target in task.targets)
-    if args.out is not None and not has_audio:
-        raise GenerationError(f"task '{task.name}' makes no audio for '{args.out}': leave --out out.")
     model = load_model(args)
     from unitok.long_form import LongFormSettings
 

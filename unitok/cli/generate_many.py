@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from unitok.cli.generate import describe, in_detail, remarks
 from unitok.cli.request import load_models, progress, values
-from unitok.data.manifest import resolve_path
+from unitok.data.manifest import manifest_lines, resolve_path
 from unitok.errors import CardError, DataError, GenerationError, UnitokError
-from unitok.files import read_lines
 from unitok.tasks import Field, find_pipeline
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def _read(manifest: Path, task: str | None) -> list[tuple[_Row, dict[str, Any]]]
     """Return the rows; one that is wrong carries its error."""
     rows: list[tuple[_Row, dict[str, Any]]] = []
     taken: set[str] = set()
-    for number, line in enumerate(read_lines(manifest), start=1):
+    for number, line in enumerate(manifest_lines(manifest), start=1):
         if not line.strip():
             continue
         row, content = _Row(number), {}

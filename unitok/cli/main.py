@@ -214,6 +214,8 @@ def _one_line(error: Exception) -> str:
     """Return what to tell a user about `error`."""
     if isinstance(error, UnitokError) or not isinstance(error, OSError):
         return str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"'{error.filename}': a file is where a folder should be. Choose another place."
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     if "torchaudio" in str(error):

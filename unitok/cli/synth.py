@@ -138,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--hours", type=_positive, help="hours of audio to reach")
-    length.add_argument("--utterances", type=int, help="number of utterances to reach")
+    length.add_argument("--utterances", type=_count, help="number of utterances to reach")
     parser.add_argument("--seed", type=int, default=0, help="seed of sentences, voices and styles (default: 0)")
     parser.add_argument(
         "--split",
@@ -241,6 +241,12 @@ def _positive(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"is '{text}', allowed: a number above 0")
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"is '{text}', allowed: a whole number above 0")
 
 
 def _bounds(text: str) -> tuple[float, float]:

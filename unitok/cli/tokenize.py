@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitok.errors import AudioFormatError, UnitokError
+from unitok.files import written_file
 from unitok.tokenizers import SemanticTokenizer
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def _write(
         codes[i, :, : lengths[i]] = row["codes"]
         durations[i, : lengths[i]] = row.get("durations", 1)
     extra: dict[str, Any] = {"durations": durations} if "durations" in rows[0] else {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.{os.getpid()}.tmp.npz")
-    try:
+    with written_file(out) as partial:
         np.savez_compressed(
             partial,
             codes=codes,
@@ -128,9 +126,6 @@ def _write(
             frame_rate_hz=np.array(float(tokenizer.frame_rate_hz)),
             **extra,
         )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _smallest_type(codebook_size: int) -> type[np.signedinteger[Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unitok.cli.prepare import progress
 from unitok.errors import UnitokError
+from unitok.files import check_replaceable
 
 if TYPE_CHECKING:
     from unitok.tokenizers.kmeans import KMeansReport
@@ -74,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
     from unitok.devices import find_device
     from unitok.features import load_feature_encoder
     from unitok.tokenizers import save_tokenizer
+    from unitok.tokenizers.base import CARD_FILE
     from unitok.tokenizers.kmeans import train_kmeans
 
+    check_replaceable(args.out, CARD_FILE)
     files = _files(args.manifest, [field.strip() for field in args.audio_fields.split(",") if field.strip()])
     encoder = load_feature_encoder(args.features, args.layer)
     if encoder.frame_rate_hz is None:

@@ -39,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, save, and print what came out."""
+    from unitok.files import check_replaceable
     from unitok.tokenizers import save_tokenizer
+    from unitok.tokenizers.base import CARD_FILE
     from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
     from unitok.tokenizers.symbols import note_symbols, time_symbols
 
+    check_replaceable(args.out, CARD_FILE)
     symbols = time_symbols(args.time_stamps, args.time_step) if args.time_stamps is not None else []
     symbols += note_symbols() if args.notes else []
     texts = args.text_file if args.text_file is not None else _texts(args.manifest, args.text_fields.split(","))

@@ -16,7 +16,7 @@ from typing import Any
 from unitok.errors import DataError, suggest
 from unitok.files import read_lines, write_text
 
-__all__ = ["check_fields", "read_manifest", "resolve_path", "write_manifest"]
+__all__ = ["check_fields", "manifest_lines", "read_manifest", "resolve_path", "write_manifest"]
 
 
 def read_manifest(path: str | Path) -> list[dict[str, Any]]:
@@ -33,12 +33,10 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
             an id occurs twice. All bad lines are listed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} does not exist. A manifest is a JSON Lines file, one utterance a row.")
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     line_of: dict[str, int] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(manifest_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -64,6 +62,19 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{path} has no rows. Write one JSON object a line.")
     return rows
+
+
+def manifest_lines(path: str | Path) -> list[str]:
+    """Return the lines of a manifest as they are.
+
+    Raises:
+        DataError: If the file is missing, or is no text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}. A manifest is a JSON Lines file, one utterance a row.")
+    return read_lines(path)
 
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from unitok.data.manifest import read_manifest, write_manifest
 from unitok.errors import DataError
 from unitok.evaluation.items import Item, items_of
-from unitok.files import written_whole
+from unitok.files import check_replaceable, written_whole
 from unitok.sequence import TokenSequence, collate
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ def predict_codes(
     Raises:
         DataError: If rows lack something, or the task does not make exactly one recording.
     """
+    check_replaceable(out, "codes")
     card = model.task(task)
     if [field.kind for field in card.targets] != ["audio"]:
         made = ", ".join(field.kind for field in card.targets)
         raise DataError(f"task '{task}' makes {made}; codes are predicted for tasks that make one audio and no more.")
     target, rows, folder = card.targets[0].name, read_manifest(manifest)[:limit], Path(out)
     items, done = items_of(card, rows, manifest), dict[int, dict[str, object]]()
-    with written_whole(folder) as partial:
+    with written_whole(folder, "codes") as partial:
         (partial / "codes").mkdir()
         generator = torch.Generator().manual_seed(seed)
         for batch in _batches(model, task, items, target):

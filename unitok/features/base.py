@@ -186,8 +186,8 @@ def _least_inputs(n_states: Callable[[int], int], n: int) -> int:
 
 
 def save_feature_encoder(encoder: FeatureEncoder, folder: str | Path) -> Path:
-    """Write an encoder's folder, whole or not at all; one that is there is replaced."""
-    with written_whole(folder) as partial:
+    """Write an encoder's folder, whole or not at all; an older one is replaced."""
+    with written_whole(folder, CARD_FILE) as partial:
         encoder.save(partial)
     return Path(folder)
 

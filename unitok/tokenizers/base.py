@@ -327,9 +327,12 @@ def load_text_tokenizer(name_or_path: str | Path) -> TextTokenizer:
 def save_tokenizer(tokenizer: AudioTokenizer | SemanticTokenizer | TextTokenizer, folder: str | Path) -> Path:
     """Write a tokenizer folder: `card.yaml`, resolved, and weights that are not published elsewhere.
 
-    The folder appears whole or not at all; one that is there is replaced.
+    The folder appears whole or not at all; an older one is replaced.
+
+    Raises:
+        UnitokError: If something else is there.
     """
-    with written_whole(folder) as partial:
+    with written_whole(folder, CARD_FILE) as partial:
         tokenizer.save(partial)
     return Path(folder)
 

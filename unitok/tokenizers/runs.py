@@ -8,7 +8,6 @@ runs            5     2   7     their ids, "de-duplicated"
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor
 
 from unitok.errors import DataError
+from unitok.files import written_file
 
-__all__ = ["ID_SUFFIXES", "Runs", "collapse", "read_ids", "write_ids"]
+__all__ = ["ID_SUFFIXES", "Runs", "collapse", "ids_suffix", "read_ids", "write_ids"]
 
 
 class Runs(NamedTuple):
@@ -67,19 +67,24 @@ def write_ids(path: str | Path, ids: Sequence[int] | Tensor) -> Path:
     Raises:
         DataError: If the suffix is another.
     """
-    path = Path(path)
-    if path.suffix not in _FORMATS:
+    suffix = ids_suffix(path)
+    with written_file(path) as partial:
+        _FORMATS[suffix].write(partial, torch.as_tensor(ids).reshape(-1).tolist())
+    return Path(path)
+
+
+def ids_suffix(path: str | Path) -> str:
+    """Return the suffix of a file of ids to be written.
+
+    Raises:
+        DataError: If it is that of no format.
+    """
+    suffix = Path(path).suffix
+    if suffix not in _FORMATS:
         raise DataError(
             f"semantic ids cannot be written to '{path}', allowed: a file that ends in {', '.join(_FORMATS)}."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        _FORMATS[path.suffix].write(partial, torch.as_tensor(ids).reshape(-1).tolist())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return suffix
 
 
 class _Format(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -44,8 +45,10 @@ class UnitokCLI(LightningCLI):
     trainer_defaults: ClassVar[dict[str, Any]] = {}
     """Settings of the trainer, unless told otherwise."""
 
-    def __init__(self, stage: Stage, args: list[str], callbacks: Sequence[L.Callback] = ()):
+    def __init__(self, stage: Stage, args: list[str], callbacks: Sequence[L.Callback] = (), parse_only: bool = False):
         """Parse `args`, build everything, and run `stage`, with `callbacks` beside those of the config.
+
+        With `parse_only` nothing is built: it is found out whether `args` have a mistake.
 
         Lightning's own subcommands are not used: under them `${trainer.…}` would have to be `${fit.trainer.…}`.
 
@@ -53,7 +56,7 @@ class UnitokCLI(LightningCLI):
             UnitokError: If the config or a flag has a mistake, or the parts do not take what the config gives them.
         """
         self.stage: Stage = stage
-        self._more_callbacks = callbacks
+        self._more_callbacks, self._parse_only = callbacks, parse_only
         # Texts under dataclass fields become the help of their flags.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         super().__init__(
@@ -80,6 +83,10 @@ class UnitokCLI(LightningCLI):
                 "exit_on_error": False,
             },
         )
+        if parse_only:
+            return
+        if getattr(self.model, "keeps_modes", False):
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         getattr(self.trainer, stage)(self.model, datamodule=self.datamodule, ckpt_path=self.config.get("ckpt_path"))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -108,6 +115,8 @@ class UnitokCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; what they refuse is the config's mistake."""
+        if self._parse_only:
+            return
         try:
             super().instantiate_classes()
         except (ValueError, TypeError) as error:

@@ -127,7 +127,11 @@ def compare(settings: Mapping[str, Sequence[str]], out: Path, n_items: int = 8, 
 
     Returns:
         One for each setting; one that failed says why.
+
+    Raises:
+        UnitokError: If all settings have the same mistake in their arguments; nothing is written then.
     """
+    _check(settings)
     done: list[Comparison] = []
     for name, arguments in settings.items():
         folder = out / name
@@ -187,6 +191,19 @@ def draw(outcomes: Sequence[Comparison], path: Path) -> None:
     right.legend(fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _check(settings: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a mistake that all settings have, such as a mistyped flag."""
+    mistakes: set[str] = set()
+    for arguments in settings.values():
+        try:
+            UnitokCLI("fit", list(arguments), parse_only=True)
+            return
+        except UnitokError as error:
+            mistakes.add(str(error))
+    if len(mistakes) == 1:
+        raise UnitokError(mistakes.pop())
 
 
 def _run(name: str, arguments: Sequence[str], folder: Path, n_items: int, seed: int) -> Comparison:

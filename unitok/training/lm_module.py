@@ -68,6 +68,9 @@ DEFAULT_OPTIMIZER, DEFAULT_SCHEDULE = OptimizerConfig(), ScheduleConfig()
 class LMModule(L.LightningModule):
     """Train a language model of codec tokens on any mix of tasks."""
 
+    keeps_modes = True
+    """What is in evaluation mode when training starts is so on purpose (encoders of features): no warning of it."""
+
     def __init__(
         self,
         lm: LMConfig | None = None,
