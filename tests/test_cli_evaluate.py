@@ -275,6 +275,16 @@ def test_labels_are_ranked_by_what_the_model_finds_likely(work):
     assert found.figures["accuracy"].baselines["majority"].value == pytest.approx(2 / 3)
 
 
+def test_a_distance_of_sets_has_no_shuffled_baseline(work):
+    """Of what is shuffled it is 0."""
+    pytest.importorskip("librosa")
+    rows = [{"id": str(i), "audio": str(work / f"{i}.wav"), "text": "abc"} for i in range(3)]
+    how = {"metrics": ["fad", "mel_distance"], "baselines": ["shuffled", "reference"], "settings": {"max_seconds": 0.4}}
+    found = evaluate(toy_model(tasks=("tts",)), "tts", rows, **how).figures
+    assert set(found["mel_distance"].baselines) == {"shuffled", "reference"}
+    assert set(found["fad"].baselines) == {"reference"}
+
+
 def test_a_text_is_ranked_among_those_of_all_items(work):
     """As a slow reference ranks it; items whose text does not fit are no queries, their texts are candidates."""
     model = toy_model(tasks=("retrieve",), langs=())

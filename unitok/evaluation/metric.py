@@ -93,6 +93,8 @@ class Metric:
     """So many digits are printed after the point."""
     per_item: bool = True
     """Does one observation alone have a figure?"""
+    paired: bool = True
+    """Does it matter which reference belongs to what was made? Else `shuffled` is no baseline."""
     draws: int = 1000
     """Draws of the bootstrap."""
     parts: Callable[[Sequence[Any]], Mapping[str, float]] | None = None
@@ -147,6 +149,7 @@ def register_metric(
     scale: float = 1.0,
     digits: int = 2,
     per_item: bool = True,
+    paired: bool = True,
     draws: int = 1000,
     parts: Callable[[Sequence[Any]], Mapping[str, float]] | None = None,
     uses: str = "",
@@ -178,6 +181,7 @@ def register_metric(
             scale=scale,
             digits=digits,
             per_item=per_item,
+            paired=paired,
             draws=draws,
             parts=parts,
             uses=uses,

@@ -363,7 +363,10 @@ def _measure(
     for name, reason in skipped.items():
         logger.warning("not measured: %s: %s", name, reason)
     figures = {
-        name: _figure(one, {other: those[name] for other, those in others.items()}) for name, one in measured.items()
+        name: _figure(
+            one, {other: those[name] for other, those in others.items() if one.metric.paired or other != "shuffled"}
+        )
+        for name, one in measured.items()
     }
     return figures, {name: one.values for name, one in measured.items()}
 

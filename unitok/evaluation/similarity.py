@@ -42,8 +42,8 @@ def _fad(observations: Sequence[Sets]) -> float:
 
 
 @register_metric(
-    "fad", takes="audio", better="lower", digits=3, value=_fad, per_item=False, draws=100, uses="sound",
-    library="numpy", source="Kilgour et al., 2019 (arXiv:1812.08466)",
+    "fad", takes="audio", better="lower", digits=3, value=_fad, per_item=False, paired=False, draws=100,
+    uses="sound", library="numpy", source="Kilgour et al., 2019 (arXiv:1812.08466)",
 )  # fmt: skip
 def _observe_fad(reference: Audio, made: Audio, tools: Tools) -> Sets:
     """Fréchet distance between Gaussians of the embeddings of all references and of all that was made."""
