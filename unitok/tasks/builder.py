@@ -277,7 +277,7 @@ def cut_pieces(
 
     Returns:
         The values with the pieces cut off. A start gets at most half of a recording, so that the target keeps some;
-        one too short to be cut stays whole, without pieces.
+        one too short to be cut stays whole where the task can do without pieces.
     """
     cut = dict(values)
     for target in task.targets:
@@ -290,7 +290,8 @@ def cut_pieces(
         if not pieces or not isinstance(whole, Tensor):
             continue
         T = whole.shape[-1]
-        if len(pieces) >= T:  # a frame each, and one for the target
+        needed = any(not piece.optional for piece in pieces.values())
+        if len(pieces) >= T and not needed:  # a frame for each, and one for the target
             continue
         if start := pieces.get("start"):
             first, stop = min(max(1, round((start.max_seconds or 0.0) * rates.of(target.kind))), T // 2), T
