@@ -368,13 +368,17 @@ inline void dot(const Weight* w, const Input* x, int64_t n, Put put) {
       repeat<steps>([&](auto s) INLINED { parts[s % P].add(w + i + s * step, x + i + s * step, n); });
     }
   } else {
-    // One part after the other, over stretches that stay near.
+    // One part after the other, over stretches that stay near; the first fetches the next rows, which no processor
+    // foresees in such strides.
     constexpr int64_t stretch = 64 * step;
     for (const int64_t whole = n / (P * step) * (P * step); i < whole;) {
       const int64_t stop = std::min(whole, i + stretch);
       for (int part = 0; part < P; ++part) {
         Block<Sum, R, M> sums = parts[part];
-        for (int64_t j = i + part * step; j < stop; j += P * step) sums.add(w + j, x + j, n);
+        for (int64_t j = i + part * step; j < stop; j += P * step) {
+          if (part == 0) repeat<R>([&](auto r) INLINED { __builtin_prefetch(w + (R + r) * n + j); });
+          sums.add(w + j, x + j, n);
+        }
         parts[part] = sums;
       }
       i = stop;
