@@ -421,6 +421,19 @@ inline void dot_groups(const uint8_t* w, const float* scale, const int16_t* x, i
   }
 }
 
+// Where results go: of vector m and row r of a matrix to y[m * stride + r], instead of what is there or with it.
+enum class Into { SET, ADD, TIMES };
+struct Output {
+  float* y;
+  int64_t stride;
+  Into into = Into::SET;
+
+  void put(int64_t m, int64_t r, float value) const {
+    float& place = y[m * stride + r];
+    place = into == Into::SET ? value : into == Into::ADD ? place + value : place * value;
+  }
+};
+
 // Rows of a thread's share times all inputs. Several rows at once save loads of the inputs; one after the other is what
 // memory likes better, which few vectors wait for unless the matrix is small enough to be in a cache.
 template <typename Weight, typename Put>
@@ -438,12 +451,11 @@ void multiply_floats(const Weight* w, const Inputs& inputs, const Share& share, 
   for (; row < share.stop; ++row) dot_all<FloatSum, 1, 4>(w + row * n, inputs.values.data(), n, M, put_at);
 }
 
-// A thread's share of the rows of a matrix times all inputs: put(m, row, value) takes the results.
-template <typename Put>
-void multiply(const Linear& matrix, const Inputs& inputs, const Share& share, Put put) {
+// A thread's share of the rows of a matrix times all inputs.
+inline void multiply(const Linear& matrix, const Inputs& inputs, const Share& share, const Output& output) {
   const int64_t n = matrix.cols, M = inputs.n;
   int64_t row = share.first;
-  const auto done = [&](int64_t m, int64_t r, float y) { put(m, r, matrix.bias ? y + matrix.bias[r] : y); };
+  const auto done = [&](int64_t m, int64_t r, float y) { output.put(m, r, matrix.bias ? y + matrix.bias[r] : y); };
   if (matrix.kind == INT8) {
     const auto scaled = [&](int64_t m, int r, float y) { done(m, row + r, y * matrix.scale[row + r] * inputs.step[m]); };
     for (const auto* w = static_cast<const int8_t*>(matrix.weight); row < share.stop; ++row)
@@ -468,8 +480,7 @@ inline void run(int n_threads, const Linear& matrix, int64_t M, const float* x, 
     const Share share(matrix.rows, thread, n);
     for (int64_t first = 0; first < M; first += at_once) {
       inputs.take(x + first * matrix.cols, std::min(at_once, M - first), matrix);
-      multiply(matrix, inputs, share,
-               [&](int64_t m, int64_t r, float value) { y[(first + m) * matrix.rows + r] = value; });
+      multiply(matrix, inputs, share, Output{y + first * matrix.rows, matrix.rows});
     }
   });
 }

@@ -121,30 +121,26 @@ inline void run(int n_threads, const Stack& stack, const Positions& at, float* x
     const Share of_q(q_width, thread, n), of_kv(kv_width, thread, n), of_width(D, thread, n), of_ff(F, thread, n);
     const int64_t first_head = stack.kv_heads * thread / n, stop_head = stack.kv_heads * (thread + 1) / n;
     Inputs inputs;
-    std::vector<float> gates(M * F);
-    const auto add_to_x = [&](int64_t m, int64_t r, float y) { x[m * D + r] += y; };
+    const Output to_x{x, D, Into::ADD};
     for (int64_t l = 0; l < stack.n_layers; ++l) {
       const Layer& layer = stack.layers[l];
       normalize_all(x, layer.attention_norm, layer.q, M, stack.eps, inputs);
-      const auto put_at = [&](int64_t start) {
-        return [&qkv, start, width](int64_t m, int64_t r, float y) { qkv[m * width + start + r] = y; };
-      };
-      multiply(layer.q, inputs, of_q, put_at(0));
-      multiply(layer.k, inputs, of_kv, put_at(q_width));
-      multiply(layer.v, inputs, of_kv, put_at(q_width + kv_width));
+      multiply(layer.q, inputs, of_q, {qkv.data(), width});
+      multiply(layer.k, inputs, of_kv, {qkv.data() + q_width, width});
+      multiply(layer.v, inputs, of_kv, {qkv.data() + q_width + kv_width, width});
       barrier.wait(n);
       attend_heads(stack, layer, at, qkv.data(), first_head, stop_head, mixed.data());
       barrier.wait(n);
       inputs.take(mixed.data(), M, layer.out);
-      multiply(layer.out, inputs, of_width, add_to_x);
+      multiply(layer.out, inputs, of_width, to_x);
       barrier.wait(n);
       normalize_all(x, layer.feed_forward_norm, layer.gate, M, stack.eps, inputs);
-      multiply(layer.gate, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gates[m * F + r] = y; });
-      for (int64_t m = 0; m < M; ++m) silu(gates.data() + m * F, of_ff);
-      multiply(layer.up, inputs, of_ff, [&](int64_t m, int64_t r, float y) { gated[m * F + r] = gates[m * F + r] * y; });
+      multiply(layer.gate, inputs, of_ff, {gated.data(), F});
+      for (int64_t m = 0; m < M; ++m) silu(gated.data() + m * F, of_ff);
+      multiply(layer.up, inputs, of_ff, {gated.data(), F, Into::TIMES});
       barrier.wait(n);
       inputs.take(gated.data(), M, layer.down);
-      multiply(layer.down, inputs, of_width, add_to_x);
+      multiply(layer.down, inputs, of_width, to_x);
       barrier.wait(n);
     }
   });
