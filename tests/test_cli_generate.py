@@ -198,6 +198,7 @@ def test_settings_reach_the_model(capsys, folder, tmp_path):
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--top-p", "7"], "top_p is 7.0; it must be a number"),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--seed", "x"], "argument --seed: invalid int value: 'x'."),
         (["--task", "tts", "--text", "a", "--out", "x.wavv"], "cannot write 'x.wavv': its suffix is '.wavv'."),
+        (["--task", "tts", "--text", "a", "--out", "x.wav", "--plot", "x.xyz"], "cannot draw 'x.xyz': its suffix is"),
         (["--task", "asr", "--audio", "no.wav", "--out", "x.txt"], "task 'asr' makes no audio for 'x.txt', text goes"),
         (["--task", "tts", "--text", "a", "--out", "x.wav", "--best-of", "0"], "best_of is 0; it must be a whole"),
     ],

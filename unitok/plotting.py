@@ -28,7 +28,7 @@ except ImportError as error:
         "drawing needs matplotlib, which is not installed. Run: pip install matplotlib"
     ) from error
 
-__all__ = ["plot_audio", "plot_bars", "plot_sequence", "save_figure", "spectrogram_png"]
+__all__ = ["check_figure_path", "plot_audio", "plot_bars", "plot_sequence", "save_figure", "spectrogram_png"]
 
 N_MELS = 80
 WINDOW_S = 0.025
@@ -135,6 +135,17 @@ def plot_sequence(sequence: TokenSequence, path: str | Path | None = None) -> Fi
     return save_figure(figure, path)
 
 
+def check_figure_path(path: str | Path) -> None:
+    """Refuse a name whose suffix is that of no picture.
+
+    Raises:
+        UnitokError: If it is.
+    """
+    suffix, formats = Path(path).suffix, FigureCanvasAgg.get_supported_filetypes()
+    if suffix[1:].lower() not in formats:
+        raise UnitokError(f"cannot draw '{path}': its suffix is '{suffix}', allowed: {', '.join(sorted(formats))}.")
+
+
 def save_figure(figure: Figure, path: str | Path | None) -> Figure:
     """Write a figure atomically, its format by the suffix of `path`; None writes nothing.
 
@@ -143,9 +154,7 @@ def save_figure(figure: Figure, path: str | Path | None) -> Figure:
     """
     if path is None:
         return figure
-    suffix, formats = Path(path).suffix, FigureCanvasAgg.get_supported_filetypes()
-    if suffix[1:].lower() not in formats:
-        raise UnitokError(f"cannot draw '{path}': its suffix is '{suffix}', allowed: {', '.join(sorted(formats))}.")
+    check_figure_path(path)
     with written_file(path) as partial:
         figure.savefig(partial, dpi=120)
     return figure

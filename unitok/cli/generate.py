@@ -243,6 +243,10 @@ def _check_out(task: Task, out: str) -> None:
 
 def _run_one(args: argparse.Namespace) -> int:
     task = asked_for(args)
+    if args.plot:
+        from unitok.plotting import check_figure_path
+
+        check_figure_path(args.plot)
     model, stages = load_models(args)
     request = model.request(task.name, stage_models=stages or None, **settings(args), **values(args, task.conditions))
     with progress(args, task.name) as on_step:

@@ -421,7 +421,8 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
-            f"{path} cannot be read as Parquet: {error}. Delete it and run 'unitok prepare' again."
+            f"{path} cannot be read as Parquet: {error}. Give a folder that 'unitok prepare' wrote; if this is of one, "
+            "remove that folder and prepare it again."
         ) from error
 
 
