@@ -357,6 +357,15 @@ def test_ids_drawn_natively_are_those_that_pytorch_draws(filters):
 
 
 @needs_kernels
+def test_one_logit_that_is_no_number_is_said():
+    logits = torch.zeros(2, 9)
+    logits[1, 5] = torch.nan
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    _, gained = choose(logits, [[], []], None, [Filters(1.0, 3, 1.0, 0.0)] * 2, generators)
+    assert gained.isnan().tolist() == [False, True]
+
+
+@needs_kernels
 def test_a_native_frame_says_nan_and_leaves_other_models_alone():
     builder = toy_builder()
     prompt = builder.build(Task.load("tts"), {"text": "abc"}, lang="en", targets=False)

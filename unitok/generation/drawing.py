@@ -38,7 +38,7 @@ def choose(
         Ids `[n]`, int64, and their log-probabilities `[n]`, float32: by the rows' own logits, of all ids, at
         temperature 1 and without filters; NaN where the model said NaN.
     """
-    settings, uniform = torch.tensor(filters), uniform_numbers(generators)
+    settings, uniform = torch.tensor(filters, dtype=torch.float32), uniform_numbers(generators)
     drawn = kernels.draw(logits, scales, legal, settings, uniform)
     if drawn is not None:
         return drawn

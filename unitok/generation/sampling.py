@@ -74,8 +74,8 @@ def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 
 def uniform_numbers(generators: Sequence[torch.Generator]) -> Tensor:
-    """Return a number from [0, 1) of each generator, `[B]`, on the CPU."""
-    return torch.stack([torch.rand((), generator=generator) for generator in generators])
+    """Return a number from [0, 1) of each generator, `[B]`, float32, on the CPU."""
+    return torch.stack([torch.rand((), generator=generator, dtype=torch.float32) for generator in generators])
 
 
 def draw(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, uniform: Tensor) -> Tensor:
@@ -105,7 +105,11 @@ def draw(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_
 
 
 def sample_by(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw as `sample` does, by a number from [0, 1) for each row `[B]`, where the logits are."""
+    """Draw as `sample` does, by a number from [0, 1) for each row `[B]`, on the device of the logits.
+
+    Returns:
+        Ids `[B]`, int64.
+    """
     cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[:, -1:]
     # right=True: the first id whose cumulative probability exceeds the draw, which can never be one of probability 0.

@@ -38,6 +38,13 @@ inline float largest_of(const float* x, int64_t n) {
   return largest;
 }
 
+inline bool has_nan(const float* x, int64_t n) {
+  int64_t found = 0;
+#pragma omp simd reduction(+ : found)
+  for (int64_t i = 0; i < n; ++i) found += x[i] != x[i];
+  return found > 0;
+}
+
 // x becomes e^(x - largest), 0 where it is -inf; returns the sum.
 inline float exponentials(float* x, int64_t n, float largest) {
   float total = 0;
@@ -126,8 +133,8 @@ inline void run(const Draws& draws, int64_t first, int64_t stop) {
       guide(stages, draws.scales + shadow, V, guided.data());
       drawn_from = guided.data();
     }
-    // Where the model returned NaN nothing can be drawn; the log-probability says so.
-    const bool broken = std::isnan(drawn_from[0]) || std::isnan(own[0]);
+    // Where the model returned NaN, and be it for one id, nothing can be drawn; the log-probability says so.
+    const bool broken = has_nan(own, V) || has_nan(drawn_from, V);
     const uint8_t* legal = draws.legal ? draws.legal + i * V : nullptr;
     draws.ids[i] = broken ? 0 : draw(drawn_from, legal, V, draws.filters[i], draws.uniform[i]);
     draws.log_probabilities[i] = broken ? NAN : own[draws.ids[i]] - log_total(own, V, scratch);
