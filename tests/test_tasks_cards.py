@@ -76,7 +76,7 @@ def test_labels_may_be_spelled_byte_by_byte():
 def test_the_tts_card_means_what_it_says():
     task = Task.load("tts")
     assert task.conditions == (
-        Field("text", "text", guided=True, aligned=True),
+        Field("text", "text", guided=True, aligned=True, pronounced=True),
         Field("voice", "label", optional=True, field="speaker"),
         Field("prompt", "audio", optional=True, field="audio", max_seconds=3.0, source="same_speaker"),
     )

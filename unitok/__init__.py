@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from unitok.generation.pipelines import load_stages
     from unitok.sequence import TokenSequence
     from unitok.tasks import Task
+    from unitok.tokenizers.lexicon import Pronounced
     from unitok.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
-__all__ = ["Audio", "Model", "Task", "TokenSequence", "Vocabulary", "__version__", "load", "load_stages"]
+__all__ = ["Audio", "Model", "Pronounced", "Task", "TokenSequence", "Vocabulary", "__version__", "load", "load_stages"]
 
 _HOMES = {
     "Audio": "unitok.audio",
     "Model": "unitok.api",
+    "Pronounced": "unitok.tokenizers.lexicon",
     "Task": "unitok.tasks",
     "TokenSequence": "unitok.sequence",
     "Vocabulary": "unitok.vocabulary",

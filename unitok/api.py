@@ -115,6 +115,7 @@ class Model:
             checkpoint.encoders,
             self.lm.config.spelling,
             self.tokenizers.semantic,
+            checkpoint.lexicons,
         )
         self.engine = Engine(self.lm, self.vocabulary, text_size=self.tokenizers.text.size)
         self.reranker = Reranker(self.name, self.engine, self.builder, self.tasks)
@@ -463,6 +464,7 @@ class Model:
             text_tokenizer=self.tokenizers.text,
             audio_tokenizer=self.tokenizers.audio,
             semantic_tokenizer=self.tokenizers.semantic,
+            lexicons=self.builder.lexicons,
             tasks=self.tasks,
             name=self.name,
             notes=self.notes,

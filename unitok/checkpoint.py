@@ -7,6 +7,7 @@
       tokenizers/text/     the text tokenizer
       tokenizers/audio/    the codec
       tokenizers/semantic/ the semantic tokenizer, where the model has one
+      lexicons/LANG.tsv    how words are said, where cards mark conditions as pronounced
       features/NAME/       encoders of features, where the model has any
       tasks/*.yaml         the cards the model was trained with
       README.md            the model card
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from unitok.features import FeatureEncoder
     from unitok.model.lm import UnitokLM
     from unitok.tokenizers.base import AudioTokenizer, SemanticTokenizer, TextTokenizer
+    from unitok.tokenizers.lexicon import Lexicon
     from unitok.vocabulary import Vocabulary
 
 __all__ = [
@@ -50,7 +52,7 @@ FORMAT = 1
 CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.safetensors", "README.md"
 ADAPTER = "adapter.yaml"
 TEXT, AUDIO, SEMANTIC = "tokenizers/text", "tokenizers/audio", "tokenizers/semantic"
-TASKS, FEATURES = "tasks", "features"
+TASKS, FEATURES, LEXICONS = "tasks", "features", "lexicons"
 IN_RUN = "model"
 """Where `unitok fit` leaves the model, in the folder of its run, which has a `config.yaml` of its own."""
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
@@ -81,6 +83,8 @@ class Checkpoint:
     """Anything else worth keeping: steps, data, figures. Plain values."""
     semantic_tokenizer: SemanticTokenizer | None = None
     """Audio to semantic tokens, where the model has any."""
+    lexicons: Mapping[str, Lexicon] = field(default_factory=dict)
+    """How words are said, by language."""
 
     @property
     def tokenizers(self) -> dict[str, AudioTokenizer | SemanticTokenizer | TextTokenizer]:
@@ -237,6 +241,7 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
         text_tokenizer=tokenizers[TEXT],
         audio_tokenizer=tokenizers[AUDIO],
         semantic_tokenizer=tokenizers.get(SEMANTIC),
+        lexicons=_load_lexicons(folder, config.get("lexicons") or {}),
         tasks=read_tasks(folder),
         name=str(config.get("name", folder.name)),
         notes=config.get("notes") or {},
@@ -268,6 +273,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     from unitok.tokenizers import save_tokenizer
 
     vocabulary, encoders, tokenizers = checkpoint.vocabulary, checkpoint.encoders, checkpoint.tokenizers
+    lexicons = checkpoint.lexicons
     config = {
         "format": FORMAT,
         "unitok_version": __version__,
@@ -279,6 +285,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
             part: {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint}
             for part, tokenizer in tokenizers.items()
         },
+        **({"lexicons": {lang: one.fingerprint for lang, one in lexicons.items()}} if lexicons else {}),
         **({"features": {name: encoder.fingerprint for name, encoder in encoders.items()}} if encoders else {}),
         "notes": dict(checkpoint.notes),
     }
@@ -287,6 +294,8 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     _save_weights(folder, checkpoint.lm, dtype)
     for part, tokenizer in tokenizers.items():
         save_tokenizer(tokenizer, folder / "tokenizers" / part)
+    for lang, lexicon in lexicons.items():
+        lexicon.save(folder / LEXICONS / f"{lang}.tsv")
     for name, encoder in encoders.items():
         save_feature_encoder(encoder, folder / FEATURES / name)
     write_tasks(folder / TASKS, checkpoint.tasks)
@@ -356,6 +365,21 @@ def _attach_encoders(lm: UnitokLM, folder: Path, config: Mapping[str, Any]) -> N
         lm.feature_inputs[name].attach(encoder)  # type: ignore[operator,union-attr]
 
 
+def _load_lexicons(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, Lexicon]:
+    """Load the lexicons that the checkpoint was written with."""
+    from unitok.tokenizers.lexicon import Lexicon
+
+    lexicons: dict[str, Lexicon] = {}
+    for lang, stored in fingerprints.items():
+        path = folder / LEXICONS / f"{lang}.tsv"
+        try:
+            lexicons[lang] = Lexicon.load(path)
+        except UnitokError as error:
+            raise CheckpointError(f"{path}: cannot be loaded: {error}") from error
+        _check_fingerprint(path, lexicons[lang], {"fingerprint": stored})
+    return lexicons
+
+
 def _load_weights(lm: UnitokLM, weights: Mapping[str, torch.Tensor], path: Path) -> None:
     own = lm.state_dict()
     stored_at = {own[name].data_ptr() for name in weights if name in own}
@@ -390,7 +414,7 @@ def _check_vocabulary(folder: Path, vocabulary: Vocabulary, trained_with: str | 
 
 def _check_fingerprint(path: Path, tokenizer: Any, stored: Mapping[str, str]) -> None:
     if tokenizer.fingerprint != stored["fingerprint"]:
-        what = "encoder" if path.parent.name == FEATURES else "tokenizer"
+        what = {FEATURES: "encoder", LEXICONS: "lexicon"}.get(path.parent.name, "tokenizer")
         raise CheckpointError(
             f"{path}: is another {what} than the model was trained with (its fingerprint is "
             f"{tokenizer.fingerprint}, trained with {stored['fingerprint']}). {REMEDY.capitalize()}."

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-step", type=float, default=0.02, metavar="S", help="from one time stamp to the next (default: 0.02)"
     )
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="FILE",
+        help="one id each for its letters of the IPA, for words as they are said",
+    )
     parser.add_argument("--notes", action="store_true", help="one id each for the notes <C-1> … <G9> and <rest>")
 
 
@@ -42,12 +48,14 @@ def run(args: argparse.Namespace) -> int:
     from unitok.files import check_replaceable
     from unitok.tokenizers import save_tokenizer
     from unitok.tokenizers.base import CARD_FILE
+    from unitok.tokenizers.lexicon import Lexicon
     from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
     from unitok.tokenizers.symbols import note_symbols, time_symbols
 
     check_replaceable(args.out, CARD_FILE)
     symbols = time_symbols(args.time_stamps, args.time_step) if args.time_stamps is not None else []
     symbols += note_symbols() if args.notes else []
+    symbols += Lexicon.load(args.lexicon).letters if args.lexicon is not None else []
     texts = args.text_file if args.text_file is not None else _texts(args.manifest, args.text_fields.split(","))
     normalization = "nmt_nfkc" if args.keep_case else "nmt_nfkc_cf"
     tokenizer = SentencePieceTokenizer.train(

@@ -49,15 +49,19 @@ class TaskMix:
     """Share of the examples that are asked for by one of the card's `instructions` instead of the task's token."""
     loss_weight: float = 1.0
     """Weight of each label of this entry: a transcript has a tenth of the labels of the speech that it is of."""
+    spelled: float = 0.1
+    """Share of the words of `pronounced` conditions that stand as they are written although the lexicon knows them:
+    so the model learns to read those that it does not know."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
 
         Raises:
-            DataError: If a weight is negative, or the share is none.
+            DataError: If a weight is negative, or a share is none.
         """
-        if not 0 <= self.instructed <= 1:
-            raise DataError(f"data.tasks: instructed of '{self.task}' is {self.instructed}, allowed: 0 to 1.")
+        for name in ("instructed", "spelled"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"data.tasks: {name} of '{self.task}' is {getattr(self, name)}, allowed: 0 to 1.")
         for name in ("weight", "loss_weight"):
             if getattr(self, name) < 0:
                 raise DataError(f"data.tasks: {name} of '{self.task}' is {getattr(self, name)}, allowed: 0 or more.")
@@ -324,6 +328,7 @@ class RecordDataModule(L.LightningDataModule):
             without=entry.without,
             loss_weight=entry.loss_weight,
             instructed=entry.instructed if split == "train" else 0.0,
+            spelled=entry.spelled if split == "train" else 0.0,
             longest=self.batching.longest,
         )
         if part.n_too_long:

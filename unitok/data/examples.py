@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class TaskExamples:
         without: Collection[str] = (),
         loss_weight: float = 1.0,
         instructed: float = 0.0,
+        spelled: float = 0.0,
         longest: int | None = None,
     ):
         """Find the records that have what the task needs.
@@ -56,6 +58,7 @@ class TaskExamples:
             without: Names of optional conditions that are always left out.
             loss_weight: Multiplies the weight of every label.
             instructed: Probability that one of the task's instructions stands in place of `<task:…>`.
+            spelled: Probability that a word of a `pronounced` condition stands as it is written (`Lexicon.pronounce`).
             longest: Longest sequence used, in positions.
 
         Raises:
@@ -63,7 +66,7 @@ class TaskExamples:
         """
         self.reader, self.task, self.builder = reader, task, builder
         self.optional_dropout, self.guided_dropout = optional_dropout, guided_dropout
-        self.loss_weight, self.instructed = loss_weight, instructed
+        self.loss_weight, self.instructed, self.spelled = loss_weight, instructed, spelled
         _check_optional(task, without)
         if instructed and not task.instructions:
             raise DataError(f"task '{task.name}' has no instructions in its card. Add some, or leave 'instructed' out.")
@@ -103,12 +106,20 @@ class TaskExamples:
         if pieces:
             values = cut_pieces(replace(self.task, conditions=tuple(pieces)), values, self.builder.rates, rng)
         lang = _text(self.reader.value(self.task.lang_field, record)) if self._has_langs else None
+        self._pronounce(values, lang, rng)
         without = self._unguided(rng)
         instruction = self._instruction(values.keys() - set(without), rng)
         sequence = self.builder.build(self.task, values, lang=lang, without=without, instruction=instruction)
         if self.loss_weight == 1.0 or sequence.loss_weights is None:
             return sequence
         return replace(sequence, loss_weights=sequence.loss_weights * self.loss_weight)
+
+    def _pronounce(self, values: dict[str, Any], lang: str | None, rng: np.random.Generator) -> None:
+        """Write the words of pronounced conditions as they are said, but for a share of them."""
+        for field in self.fields:
+            text, lexicon = values.get(field.name), self.builder.lexicon(field, lang)
+            if isinstance(text, str) and lexicon is not None:
+                values[field.name] = lexicon.pronounce(text, self.spelled, rng)
 
     def _instruction(self, present: Collection[str], rng: np.random.Generator) -> str | None:
         """Draw an instruction that names nothing but conditions that are there; None: the task's own token."""
@@ -269,8 +280,21 @@ class TaskExamples:
             return frames > 0, frames if limit is None else np.minimum(frames, limit)
         encode = self.builder.text_tokenizer.encode
         texts = [_text(value) for value in self.reader.values(field.field)]
+        if field.pronounced and self.builder.lexicons:
+            return self._measure_pronounced(texts)
         count = {text: 0 if text is None else len(encode(text)) for text in set(texts)}
         return np.array([text is not None for text in texts], bool), np.array([count[text] for text in texts], np.int64)
+
+    def _measure_pronounced(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        """Measure texts of which each word may stand as it is written or as it is said, in whatever language."""
+        encode, lexicons = self.builder.text_tokenizer.encode, self.builder.lexicons.values()
+
+        @cache
+        def longest(word: str) -> int:
+            return max(len(encode(f" {one}")) for one in (word, *(lexicon.pronounce(word) for lexicon in lexicons)))
+
+        positions = [sum(map(longest, text.split())) if text else 0 for text in texts]
+        return np.array([text is not None for text in texts], bool), np.array(positions, np.int64)
 
     def _n_positions(self, field: Field) -> np.ndarray:
         """Return how many frames, or runs of them, each record has of a field that lasts a time."""

@@ -24,6 +24,7 @@ from unitok.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from unitok.features import FeatureEncoder
     from unitok.tokenizers.base import SemanticTokenizer, TextTokenizer
+    from unitok.tokenizers.lexicon import Lexicon
 
 __all__ = ["SequenceBuilder", "cut_pieces"]
 
@@ -59,6 +60,7 @@ class SequenceBuilder:
         encoders: Mapping[str, FeatureEncoder] | None = None,
         spelling: Mapping[str, Sequence[Sequence[int]]] | None = None,
         semantic_tokenizer: SemanticTokenizer | None = None,
+        lexicons: Mapping[str, Lexicon] | None = None,
     ):
         """Keep the parts.
 
@@ -72,6 +74,7 @@ class SequenceBuilder:
             spelling: How the model spells its markers (`LMConfig.spelling`); None means each as its own id.
             semantic_tokenizer: Makes semantic ids; says how many there are in a second and whether equal neighbours
                 stand in sequences once. Without one: as many as codec frames, all of them.
+            lexicons: How words are said, by language; for conditions that a card marks `pronounced`.
 
         Raises:
             ValueError: If the spelling does not fit the vocabulary.
@@ -95,6 +98,7 @@ class SequenceBuilder:
         self.encoders = dict(encoders or {})
         self.markers = Markers(vocabulary, spelling or {})
         self.semantic_tokenizer = semantic_tokenizer
+        self.lexicons = dict(lexicons or {})
         semantic_rate = frame_rate_hz if semantic_tokenizer is None else semantic_tokenizer.frame_rate_hz
         self.rates = Rates(frame_rate_hz, semantic_rate, bool(semantic_tokenizer and semantic_tokenizer.deduplicate))
 
@@ -141,7 +145,7 @@ class SequenceBuilder:
         _check_names(task, values)
         layout = _Layout(self.markers)
         shaped = task.shaped({name: value for name, value in values.items() if name not in without})
-        values = {f.name: self._prepared(task, f, shaped[f.name]) for f in task.fields}
+        values = {f.name: self._prepared(task, f, shaped[f.name], lang) for f in task.fields}
         within = task.names_within
         layout.control("<bos>")
         self.vocabulary.task_id(task.name)
@@ -177,8 +181,16 @@ class SequenceBuilder:
             },
         )
 
-    def _prepared(self, task: Task, field: Field, value: Any) -> Any:
-        """Return a value; one of kind features as what stands in the sequence."""
+    def lexicon(self, field: Field, lang: str | None) -> Lexicon | None:
+        """Return the lexicon that says how words of a field are said in a language; without one, in the only one."""
+        if not field.pronounced or not self.lexicons or (lang is None and len(self.lexicons) > 1):
+            return None
+        return next(iter(self.lexicons.values())) if lang is None else self.lexicons.get(lang)
+
+    def _prepared(self, task: Task, field: Field, value: Any, lang: str | None) -> Any:
+        """Return a value; text as it is said where that is wanted, and one of kind features as what stands there."""
+        if isinstance(value, str) and (lexicon := self.lexicon(field, lang)) is not None:
+            return lexicon.pronounce(value)
         if field.kind != "features" or value is None or isinstance(value, FeatureValue):
             return value
         name = field.encoder

@@ -83,6 +83,8 @@ class Field:
     form: str = ""
     """Of kinds text and label: what is spelled, such as `[{voice}]{text}`; the conditions that it names have no place
     of their own in the sequence. Where one of them has no value, the field's own is spelled alone."""
+    pronounced: bool = False
+    """Of a condition of kind text: words stand as they are said, where the model has a lexicon of the language."""
 
     def __post_init__(self) -> None:
         """Fill in the record field and the encoder."""
@@ -126,6 +128,8 @@ class Field:
             entry["guided"] = True
         if self.aligned:
             entry["aligned"] = True
+        if self.pronounced:
+            entry["pronounced"] = True
         if self.repeated:
             entry["repeated"] = True
         if self.most is not None:
@@ -159,6 +163,7 @@ def read_condition(part: CardReader) -> Field:
         **_field(part, FIELD_KINDS),
         guided=part.take("guided", bool, False),
         aligned=part.take("aligned", bool, False),
+        pronounced=part.take("pronounced", bool, False),
         max_seconds=part.take("max_seconds", float, minimum=0.0),
         codebooks=part.take("codebooks", int, minimum=1),
         source=part.take("from", str, choices=SOURCES),
@@ -172,6 +177,8 @@ def read_condition(part: CardReader) -> Field:
         if value and condition.kind not in SPELLED_KINDS:
             kinds = " or ".join(SPELLED_KINDS)
             part.problem(key, f"applies to kind {kinds}, this field is {condition.kind}. Remove it.")
+    if condition.pronounced and condition.kind != "text":
+        part.problem("pronounced", f"applies to kind text, this field is {condition.kind}. Remove it.")
     if condition.max_seconds == 0:
         part.problem("max_seconds", "is 0, allowed: more than 0.")
     if condition.max_seconds is not None and not condition.is_timed:
@@ -203,6 +210,8 @@ def _check_repeated(condition: Field, part: CardReader) -> None:
         part.problem("max", "missing. With 'from: same_speaker' training needs to know how many to take at most.")
     if condition.form or condition.default is not None:
         part.problem("repeated", "does not go with 'form' or 'default', which are of one value.")
+    if condition.pronounced:
+        part.problem("repeated", "does not go with 'pronounced', which is of one text.")
 
 
 def read_target(part: CardReader) -> Field:

@@ -36,6 +36,7 @@ from unitok.tokenizers import (
     load_text_tokenizer,
 )
 from unitok.tokenizers.codec import CodecTokenizer
+from unitok.tokenizers.lexicon import Lexicon
 from unitok.training.budget import last_step
 from unitok.training.ema import WeightAverage
 from unitok.training.meter import LossMeter
@@ -81,6 +82,7 @@ class LMModule(L.LightningModule):
         langs: list[str] | None = None,
         generate: dict[str, dict[str, Any]] | None = None,
         init_from: str | None = None,
+        lexicons: dict[str, Path] | None = None,
         objective: Objective | None = None,
         n_codebooks: int | None = None,
         place_codes: bool = True,
@@ -106,6 +108,8 @@ class LMModule(L.LightningModule):
             generate: Defaults of generation that suit this model, in place of those of its tasks' cards:
                 `{tts: {guidance: 1.75}}`.
             init_from: Checkpoint folder to go on from (fine-tuning): weights, vocabulary, tokenizers and tasks.
+            lexicons: Files that say how words are said, by language (`unitok.tokenizers.lexicon`), for conditions that
+                cards mark `pronounced`; with `init_from`, more of them. A model without languages has one, of any name.
             objective: With `init_from`: what training asks of the model, in place of what the checkpoint says.
             n_codebooks: Codebooks K of the codec to model; None: all.
             place_codes: Begin with embeddings of codes that lie as the codec's own vectors do, instead of random ones;
@@ -156,6 +160,7 @@ class LMModule(L.LightningModule):
             )
             if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
                 parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
+        self._lexicons = {**parts.lexicons, **{lang: Lexicon.load(path) for lang, path in (lexicons or {}).items()}}
         parts.lm.recompute_activations(recompute_activations)
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
@@ -170,6 +175,7 @@ class LMModule(L.LightningModule):
             parts.encoders,
             self.lm.config.spelling,
             parts.semantic_tokenizer,
+            self._lexicons,
         )
         names = ("text", "label", "semantic", "conditions", *(f"audio.{k}" for k in range(self.vocabulary.n_codebooks)))
         self._train_meter, self._val_meter = LossMeter(names), LossMeter(names)
@@ -210,6 +216,7 @@ class LMModule(L.LightningModule):
             name,
             notes,
             semantic_tokenizer=self.semantic_tokenizer,
+            lexicons=self._lexicons,
         )
 
     @property
