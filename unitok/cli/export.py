@@ -1,4 +1,4 @@
-"""`unitok export`: a model in one piece, or its text part as a text model of transformers."""
+"""`unitok export`: a model in one piece, mixed with others or not, or its text part as a text model of transformers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="unitok",
         help="unitok: a checkpoint, an adapter merged into its model (default); transformers: the text part only",
     )
+    parser.add_argument(
+        "--mix",
+        action="append",
+        default=[],
+        metavar="MODEL=SHARE",
+        help="mean of the weights with those of a relative, such as the model it was fine-tuned from; repeatable",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--dtype",
@@ -32,10 +39,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from unitok.checkpoint import load_checkpoint, save_checkpoint
+    from unitok.convert.mixing import mix_checkpoints
     from unitok.convert.text_models import export_text_model
     from unitok.errors import UnitokError
 
     checkpoint = load_checkpoint(args.model)
+    if args.mix:
+        others = [_share(one) for one in args.mix]
+        checkpoint = mix_checkpoints(checkpoint, [(load_checkpoint(name), share) for name, share in others])
     if args.to == "unitok":
         print(f"{save_checkpoint(args.out, checkpoint, dtype=args.dtype)}: unitok.load('{args.out}') loads it.")
     else:
@@ -44,3 +55,13 @@ def run(args: argparse.Namespace) -> int:
         folder = export_text_model(checkpoint, args.out, getattr(torch, args.dtype or "float32"))
         print(f"{folder}: transformers.AutoModelForCausalLM.from_pretrained('{folder}') loads it.")
     return 0
+
+
+def _share(given: str) -> tuple[str, float]:
+    from unitok.errors import UnitokError
+
+    name, _, share = given.rpartition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise UnitokError(f"--mix is '{given}'; it must be a model and its share: --mix mini=0.3.") from None
