@@ -1,7 +1,7 @@
 """The mean of the weights of models that come from one: often as good as the better of them at everything.
 
-Source: Wortsman et al. 2022, "Model soups" (arXiv:2203.05482); Ilharco et al. 2022 (arXiv:2208.05592) for models between a
-model and its fine-tuned self.
+Source: Wortsman et al. 2022, "Model soups" (arXiv:2203.05482); Ilharco et al. 2022 (arXiv:2208.05592), for what lies
+between a model and its fine-tuned self.
 """
 
 from __future__ import annotations
