@@ -136,6 +136,11 @@ def test_a_changed_order_is_said_when_a_run_is_resumed(shards, caplog):
     assert "seed: 0 there, 5 here" in caplog.text
 
 
+def test_a_seed_below_0_is_refused(shards):
+    with pytest.raises(DataError, match=r"data\.seed is -1, allowed: 0 or more"):
+        data(str(shards), seed=-1)
+
+
 def test_an_unknown_task_and_unknown_data_are_errors_with_the_nearest(shards):
     with pytest.raises(DataError, match=r"the model has no task 'ttz'. Did you mean 'tts'\?"):
         data(str(shards), tasks=[TaskMix("ttz")])

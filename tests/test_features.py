@@ -511,6 +511,29 @@ def test_prepare_says_what_is_wrong_with_features(option, said, tmp_path, capsys
     assert said in capsys.readouterr().err
 
 
+def test_a_recording_too_short_for_an_encoder_is_left_out_and_told(tmp_path, capsys):
+    manifest = write_corpus(tmp_path / "corpus")
+    tone(0.05).write(manifest.parent / "3.wav")  # a codec frame, but no state
+    config = transformers.HubertConfig(**speech_sizes() | {"conv_kernel": (10, 64)})
+    transformers.HubertModel(config).save_pretrained(tmp_path / "hubert")
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path / "hubert")
+    card(tmp_path, "hubert")
+    arguments = ["prepare", "--manifest", str(manifest), "--tokenizer", "toy_audio", "--out", str(tmp_path / "out")]
+    arguments += ["--features", f"ear:{tmp_path / 'encoder.yaml'}=audio"]
+    for _ in range(2):  # what could not be read is tried again, and left out again
+        assert main(arguments) == 1
+        told = capsys.readouterr()
+        assert "7 records" in told.out
+        assert re.search(r"row 'u3', field 'audio': encoder .* 800 samples at 16000 Hz: too short", told.err)
+    tone(0.2).write(manifest.parent / "3.wav")
+    assert main(arguments) == 0
+    assert "8 records" in capsys.readouterr().out
+    tone(0.05).write(manifest.parent / "3.wav")
+    assert main([*arguments[:-3], str(tmp_path / "other"), *arguments[-2:], "--on-error", "fail"]) == 2
+    assert "too short. Mend or remove the row" in capsys.readouterr().err
+    assert not list((tmp_path / "other").glob("*.parquet"))
+
+
 def test_features_are_no_targets(tmp_path):
     from unitok.tasks import Task
 

@@ -168,6 +168,7 @@ def test_mistakes_are_one_line_and_status_2(files, toy, tmp_path, capsys):
             ["detokenize", "none.npz", "--out", "x.wav"],
             "codes file 'none.npz' does not exist. Make one: unitok tokenize",
         ),
+        (["detokenize", str(tmp_path), "--out", "x.wav"], "is a folder. Name the codes file in it"),
         (["detokenize", str(damaged), "--out", "x.wav"], "is no .npz, or is damaged"),
         (["detokenize", str(pickled), "--out", "x.wav"], "is no .npz, or is damaged: Object arrays cannot be loaded"),
     ]:

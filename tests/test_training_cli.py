@@ -142,6 +142,11 @@ def test_a_stopped_run_is_taken_up_by_ckpt_path_and_ends_as_one_that_was_not(sha
     )
 
 
+def test_random_weights_are_not_measured(shards, tmp_path, capsys):
+    assert main(arguments("validate", shards, tmp_path)) == 2
+    assert "there are no weights to measure. Name a run's: --ckpt_path" in capsys.readouterr().err
+
+
 def test_validation_may_be_rarer_than_epochs(shards, tmp_path, capsys):
     """Lightning alone refuses an interval of more batches than an epoch has."""
     rare = ["--trainer.check_val_every_n_epoch=1", "--trainer.val_check_interval=7", "--trainer.max_steps=8"]

@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
 def _read(path: Path) -> dict[str, Any]:
     import numpy as np
 
+    if path.is_dir():
+        raise DataError(f"'{path}' is a folder. Name the codes file in it, FILE.npz.")
     if not path.is_file():
         raise DataError(
             f"codes file '{path}' does not exist. Make one: unitok tokenize IN.wav --tokenizer NAME --out {path}"

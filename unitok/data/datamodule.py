@@ -182,6 +182,8 @@ class RecordDataModule(L.LightningDataModule):
         self.batching = batching
         self.epoch_size, self.num_workers = epoch_size, num_workers
         self.optional_dropout, self.guided_dropout = optional_dropout, guided_dropout
+        if seed < 0:
+            raise DataError(f"data.seed is {seed}, allowed: 0 or more.")
         self.seed, self.cache_mb = seed, cache_mb
         self.builder: SequenceBuilder | None = None
         self.tasks: dict[str, Task] = {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -118,7 +118,7 @@ def prepare(
         DataError: If the manifest has mistakes, the folder holds shards of other settings, or audio cannot be read and
             `on_error` is `fail`.
     """
-    if shard_size < 1 or batch_seconds <= 0:
+    if shard_size < 1 or not batch_seconds > 0:
         raise DataError(f"shard size is {shard_size} and batch seconds {batch_seconds}; both must be greater than 0.")
     rows = read_manifest(manifest)
     check_fields(rows, audio_fields, manifest)
@@ -182,34 +182,58 @@ class _Job:
             on_rows(seen)
         records = []
         for index, row in enumerate(rows):
-            if index not in errors:
+            features = None if index in errors else self._features(index, row, errors)
+            if features is not None:
                 audio = {name: codes.get((index, name)) for name in self.audio_fields}
                 paths = {f"{name}.path": row.get(name) for name in self.audio_fields}
                 meaning = {f"{name}.semantic": semantic.get((index, name)) for name in self.audio_fields}
-                records.append({**row, **audio, **paths, **meaning, **self._features(row)})
+                records.append({**row, **audio, **paths, **meaning, **features})
         return records, [errors[index] for index in sorted(errors)]
 
     def tries_again(self, rows: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, str]]) -> bool:
         """Is a finished shard made again, as what was left out can be read by now, or is to stop this run?"""
-        row_of = {row["id"]: row for row in rows}
+        row_of, lenient = {row["id"]: row for row in rows}, replace(self, on_error="skip")
         for error in errors:
+            row, field = row_of[error["id"]], error["field"]
             try:
-                self._clip(0, error["field"], row_of[error["id"]][error["field"]])
+                if field in self.audio_fields:
+                    self._clip(0, field, row[field])
             except (UnitokError, OSError):
                 continue
-            return True
+            if lenient._features(0, row, {}) is not None:
+                return True
         return self.on_error == "fail"
 
-    def _features(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _features(
+        self, index: int, row: Mapping[str, Any], errors: dict[int, dict[str, str]]
+    ) -> dict[str, Tensor] | None:
+        """Return what the encoders make of a row; None: one of them cannot take it, which is noted in `errors`."""
         found = {}
         for plan in self.features:
             value = row.get(plan.field)
             if value is None:
                 continue
-            if plan.encoder.takes == "audio":
-                value = plan.encoder.waveform(Audio.read(resolve_path(value, self.manifest)))
-            found[plan.column.column] = plan.encoder.encode(value) if plan.encoded else value
+            try:
+                if plan.encoder.takes == "audio":
+                    value = plan.encoder.waveform(Audio.read(resolve_path(value, self.manifest)))
+                found[plan.column.column] = plan.encoder.encode(value) if plan.encoded else value
+            except (UnitokError, OSError) as error:
+                errors[index] = self._reason(row, plan.field, error)
+                return None
         return found
+
+    def _reason(self, row: Mapping[str, Any], field: str, error: Exception) -> dict[str, str]:
+        """Return what is written down of a row that is left out.
+
+        Raises:
+            DataError: If none may be.
+        """
+        if self.on_error == "fail":
+            raise DataError(
+                f"{self.manifest}: row '{row['id']}', field '{field}': {error} "
+                "Mend or remove the row, or leave such rows out with --on-error skip."
+            ) from error
+        return {"id": row["id"], "field": field, "path": str(row[field]), "error": str(error)}
 
     def _clips(self, rows: Sequence[Mapping[str, Any]], errors: dict[int, dict[str, str]]) -> Iterator[_Clip]:
         for index, row in enumerate(rows):
@@ -220,13 +244,7 @@ class _Job:
                 try:
                     clips.append(self._clip(index, name, row[name]))
                 except (UnitokError, OSError) as error:
-                    reason = {"id": row["id"], "field": name, "path": str(row[name]), "error": str(error)}
-                    if self.on_error == "fail":
-                        raise DataError(
-                            f"{self.manifest}: row '{row['id']}', field '{name}': {error} "
-                            "Mend or remove the row, or leave such rows out with --on-error skip."
-                        ) from error
-                    errors[index] = reason
+                    errors[index] = self._reason(row, name, error)
             if index not in errors:
                 yield from clips
 

@@ -119,9 +119,18 @@ class FeatureEncoder(nn.Module, ABC):
 
     @torch.inference_mode()
     def encode(self, value: str | Audio | Tensor) -> Tensor:
-        """Turn one text or recording into states `[T, E]`, float32, on the CPU."""
+        """Turn one text or recording into states `[T, E]`, float32, on the CPU.
+
+        Raises:
+            TokenizerError: If the recording is too short for a single state.
+        """
         raw = self.waveform(value) if isinstance(value, Audio) else value
-        return self.eval().encode_one(self.inputs(raw).to(self.device)).float().cpu()
+        inputs = self.inputs(raw)
+        if self.sample_rate_hz is not None and self.n_states(len(inputs)) < 1:
+            raise TokenizerError(
+                f"encoder '{self.name}' makes nothing of {len(inputs)} samples at {self.sample_rate_hz} Hz: too short."
+            )
+        return self.eval().encode_one(inputs.to(self.device)).float().cpu()
 
     def waveform(self, audio: Audio) -> Tensor:
         """Return what `inputs` takes of a recording: samples `[N]` at its rate, one channel.

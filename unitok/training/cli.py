@@ -85,9 +85,19 @@ class UnitokCLI(LightningCLI):
         )
         if parse_only:
             return
+        self._check_weights()
         if getattr(self.model, "keeps_modes", False):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         getattr(self.trainer, stage)(self.model, datamodule=self.datamodule, ckpt_path=self.config.get("ckpt_path"))
+
+    def _check_weights(self) -> None:
+        """Refuse to measure weights that nothing was learned by."""
+        settings = (self.config["model"].get("init_args") or {}) if self.any_class else {}
+        if self.stage != "fit" and not self.config.get("ckpt_path") and settings.get("init_from", "") is None:
+            raise UnitokError(
+                f"unitok {self.stage}: there are no weights to measure. Name a run's: "
+                "--ckpt_path out/…/checkpoints/last.ckpt, or a model: --model.init_args.init_from FOLDER."
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what Lightning's subcommands would add."""
