@@ -34,7 +34,8 @@ def builder_with(*langs: str, **lexicons: Lexicon) -> SequenceBuilder:
         ("The doctor, the zebra?", "ðə dɑktɚ, ðə zebra?"),
         ("THE cat can't; can’t!", "ðə kæt kænt; kænt!"),
         ("the doctor's cat's fox's zoo's", "ðə dɑktɚz kæts fɑksɪz zoo's"),
-        ("cat2 4 cats", "kæt2 4 cats"),
+        ("cat2 4 cats 4the", "cat2 4 cats 4the"),
+        ("cat-the, the_cat", "kæt-ðə, the_cat"),
         ("", ""),
     ],
 )
@@ -131,6 +132,17 @@ def test_examples_are_as_they_are_said_but_for_a_share_of_words_and_within_their
 def texts(examples: TaskExamples, i: int, seed: int = 0) -> tuple[str, int]:
     sequence = examples.sequence(i, np.random.default_rng(seed))
     return str(sequence.split()["text"]), len(sequence)
+
+
+def test_bounds_hold_where_parts_of_a_word_are_said_and_others_spelled(tmp_path):
+    reader = RecordReader(write_records(tmp_path))
+    builder = builder_with("en", en=Lexicon({"a": "ʃʃʃ", "abcdefgh": "ʃ"}))
+    examples = TaskExamples(reader, Task.load("tts"), builder, spelled=0.5)
+    present, bounds = examples._measure_pronounced(["a-abcdefgh a", None])
+    assert present.tolist() == [True, False]
+    said = {builder.lexicons["en"].pronounce("a-abcdefgh a", 0.5, np.random.default_rng(seed)) for seed in range(50)}
+    assert "ʃʃʃ-abcdefgh ʃʃʃ" in said
+    assert max(len(builder.text_tokenizer.encode(text)) for text in said) <= bounds[0]
 
 
 def test_a_checkpoint_keeps_its_lexicons_and_notices_another(tmp_path):

@@ -23,6 +23,7 @@ from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
 from unitok.tasks.builder import cut_pieces
 from unitok.tasks.field import CUT_SOURCES, names_in, numbered
+from unitok.tokenizers.lexicon import WORD, words_of
 
 __all__ = ["MixDataset", "TaskExamples"]
 
@@ -290,8 +291,10 @@ class TaskExamples:
         encode, lexicons = self.builder.text_tokenizer.encode, self.builder.lexicons.values()
 
         @cache
-        def longest(word: str) -> int:
-            return max(len(encode(f" {one}")) for one in (word, *(lexicon.pronounce(word) for lexicon in lexicons)))
+        def longest(part: str) -> int:
+            if len(words := words_of(part)) > 1:  # of which one may be said and another spelled
+                return sum(map(longest, words)) + len(encode(WORD.sub("", part)))
+            return max(len(encode(f" {one}")) for one in (part, *(lexicon.pronounce(part) for lexicon in lexicons)))
 
         positions = [sum(map(longest, text.split())) if text else 0 for text in texts]
         return np.array([text is not None for text in texts], bool), np.array(positions, np.int64)

@@ -22,15 +22,15 @@ from unitok.files import write_text
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Lexicon", "Pronounced", "words_of"]
+__all__ = ["WORD", "Lexicon", "Pronounced", "words_of"]
 
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-"""Letters, with apostrophes between."""
+WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’][^\W\d_]+)*(?!\w)")
+"""Letters, with apostrophes between, and no digit beside them."""
 VOICELESS, SIBILANT = tuple("ptkfθ"), tuple("szʃʒ")
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text, those without a digit."""
+    """Return the words of a text; what has digits in it is none."""
     return WORD.findall(text)
 
 
