@@ -240,8 +240,9 @@ def test_guidance_takes_a_number_for_each_condition_in_the_order_of_the_card():
     assert voice not in str(model.request("tts", text="ab", voice="eva").guidance[1].without)
     for wrong, message in [
         ({"lang": 2.0}, r"task 'tts' cannot be guided by 'lang': .* does not mark it 'guided'. Guided: text, voice"),
-        ({"text": -1}, r"guidance is {'text': -1}; it must be a number, 0 or more: 1 is off"),
-        ("2", r"guidance is '2'; it must be a number, 0 or more"),
+        (1e38, r"guidance is 1e\+38; it must be a number from 0 to 1000"),
+        ({"text": -1}, r"guidance is {'text': -1}; it must be a number from 0 to 1000: 1 is off"),
+        ("2", r"guidance is '2'; it must be a number from 0 to 1000"),
     ]:
         with pytest.raises(GenerationError, match=message):
             steps(guidance=wrong)
@@ -329,6 +330,7 @@ def test_best_of_needs_text_audio_and_asr(model):
         ("tts", {"text": "a", "temperature": -1}, GenerationError, r"temperature is -1; it must be a number, 0"),
         ("tts", {"text": "a", "seed": "x"}, GenerationError, r"seed is 'x'; it must be a whole number, 0 or more"),
         ("tts", {"text": "a", "seed": -1}, GenerationError, r"seed is -1; it must be a whole number, 0 or more"),
+        ("tts", {"text": "a", "max_seconds": 1e12}, GenerationError, r"max_seconds is 1.*above 0, at most 86400"),
         ("tts", {"text": "a", "max_seconds": 0}, GenerationError, r"max_seconds is 0; it must be a number above 0"),
         ("tts", {"text": "a", "max_seconds": float("inf")}, GenerationError, r"max_seconds is inf; it must be"),
         ("asr", {"audio": tone(), "max_text_tokens": 0.5}, GenerationError, r"is 0.5; it must be a whole number, 1 or"),

@@ -224,7 +224,7 @@ class SequenceBuilder:
         elif not field.optional:
             raise DataError(
                 f"task '{task.name}' needs {role} '{field.name}' (kind {field.kind}), which is missing. "
-                f"Pass {field.name}=…."
+                f"Pass {field.name}=…, on the command line --{field.name.replace('_', '-')} …."
             )
 
     def n_positions(self, value: FeatureValue) -> int:

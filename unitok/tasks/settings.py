@@ -126,6 +126,9 @@ def out_of_range(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, _RANGES[name].wanted
 
 
+MOST_GUIDANCE, DAY_S = 1000, 86400
+
+
 def check_ranges(settings: Mapping[str, Any]) -> None:
     """Refuse settings whose values cannot be used.
 
@@ -162,7 +165,8 @@ def _is_temperature(value: Any) -> bool:
 
 
 def _is_guidance(value: Any) -> bool:
-    return all(map(_is_temperature, value.values() if isinstance(value, Mapping) else [value]))
+    scales = value.values() if isinstance(value, Mapping) else [value]
+    return all(_is_temperature(scale) and scale <= MOST_GUIDANCE for scale in scales)
 
 
 _RANGES = {
@@ -182,7 +186,7 @@ _RANGES = {
     "length_penalty": _number(lambda _: True, ""),
     "best_of": _at_least(1, "1 or more"),
     "batch_size": _at_least(1, "1 or more"),
-    "max_seconds": _optional(_number(lambda value: value > 0, " above 0")),
+    "max_seconds": _optional(_number(lambda value: 0 < value <= DAY_S, f" above 0, at most {DAY_S} (a day)")),
     "max_text_tokens": _optional(_at_least(1, "1 or more")),
     "window_seconds": _optional(_number(lambda value: 0.5 <= value <= 300, " from 0.5 to 300")),
     "characters": _at_least(1, "1 or more"),
@@ -193,6 +197,7 @@ _RANGES = {
     "refine_ahead_seconds": _number(lambda value: value >= 0, ", 0 or more"),
     "guidance": _Range(
         _is_guidance,
-        "a number, 0 or more: 1 is off, 1.5 to 3 are usual; or one for each guided condition, {text: 1.75, voice: 1.3}",
+        f"a number from 0 to {MOST_GUIDANCE}: 1 is off, 1.5 to 3 are usual; or one for each guided condition, "
+        "{text: 1.75, voice: 1.3}",
     ),
 }
