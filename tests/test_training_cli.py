@@ -60,7 +60,8 @@ def test_a_config_is_found_by_its_name_from_any_folder(tmp_path, capsys, monkeyp
 OVERLAYS = [
     name
     for name in list_cards("configs")
-    if name.startswith(("patterns/", "compare/", "adapter", "recipes/tiny/", "mini/more_tasks/every_task"))
+    if name.startswith(("patterns/", "compare/", "adapter", "recipes/tiny/", "mini/more_tasks/"))
+    and name not in ("mini/more_tasks/lm", "mini/more_tasks/decoder")
 ]
 OF_CODECS = [name for name in list_cards("configs") if name.startswith("codecs/")]  # for `unitok fit-codec`
 
@@ -78,6 +79,16 @@ def test_the_recipe_of_every_task_lies_over_that_of_more_tasks(capsys):
     entries = config["data"]["init_args"]["tasks"]
     assert {entry["data"] for entry in entries} == set(config["data"]["init_args"]["train"])
     assert {entry["task"] for entry in entries} == {*config["model"]["init_args"]["tasks"], *unitok.load().tasks}
+
+
+@pytest.mark.parametrize("name", ["said_speech", "said"])
+def test_the_recipes_of_words_as_they_are_said_lie_over_that_of_more_tasks(name, capsys):
+    argv = ["fit", "--config", "mini/more_tasks/lm", "--config", f"mini/more_tasks/{name}", "--print_config"]
+    assert main(argv) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    entries = config["data"]["init_args"]["tasks"]
+    assert {entry["data"] for entry in entries} == set(config["data"]["init_args"]["train"])
+    assert {entry["task"] for entry in entries} <= set(unitok.load().tasks)
 
 
 ALIKE = ("patterns/parallel", "patterns/flatten", "patterns/coarse_first")  # as the others go through training

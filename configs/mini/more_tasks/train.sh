@@ -3,10 +3,11 @@
 #
 #   bash configs/mini/more_tasks/train.sh                  # all of it, in this order; a stopped run goes on where it was
 #   bash configs/mini/more_tasks/train.sh records lm       # some stages
+#   bash configs/mini/more_tasks/train.sh said             # after corpora and records: `tts` from words as they are said, said_speech.yaml and said.yaml
 #   bash configs/mini/more_tasks/train.sh every_task       # after them: 37 tasks, every_task.yaml
 #
 # Settings, from the environment: SCALE of the corpora (1; 0.01 rehearses), JOBS made at once (2), LM (more flags of the training).
-# Debian: apt-get install flite espeak-ng wordnet-base
+# Debian: apt-get install flite espeak-ng wordnet-base wamerican
 set -euo pipefail
 
 OUT=out/more SCALE=${SCALE:-1} JOBS=${JOBS:-2} LM=${LM:-} PYTHON=${PYTHON:-python}
@@ -63,6 +64,15 @@ stage_lm() {
 
 stage_figures() {
   "$PYTHON" benchmarks/task_table.py --model "$OUT/mini" --corpora "$OUT/corpus/held_out" --out "$OUT/table"
+}
+
+stage_said() {
+  local part last
+  [[ -f $OUT/lexicon.tsv ]] || unitok lexicon --words /usr/share/dict/words --out "$OUT/lexicon.tsv"
+  for part in said_speech said; do
+    last=$OUT/${part}_lm/checkpoints/last.ckpt
+    unitok fit --config "$HERE/lm.yaml" --config "$HERE/$part.yaml" $([[ -f $last ]] && echo "--ckpt_path=$last") $LM
+  done
 }
 
 stage_every_task() {
