@@ -1,5 +1,7 @@
 """How a sequence prints and what its picture shows."""
 
+import dataclasses
+
 import pytest
 import torch
 from toy_sequences import N_CODEBOOKS, semantic_task, toy_builder
@@ -30,6 +32,16 @@ def test_long_texts_are_cut_short_where_asked():
     assert "<text> a b c … </text>" in long.show(max_pieces=3)
     assert repr(long) == "TokenSequence(S=49, K=4: <bos> <task:tts> <text> a b c d e f g h … </text>)"
     assert "…" not in str(long)
+
+
+def test_letters_that_are_spelled_in_bytes_print_as_letters():
+    built = toy_builder().build(TTS, {"text": "ðə dɑktɚ\x07"}, targets=False)
+    assert "<text> ð ə ▁ d ɑ k t ɚ <0x07> </text>" in str(built)
+    assert "<text> ð ə … </text>" in built.show(max_pieces=2)
+    first = built.segment("text").content.start
+    half = dataclasses.replace(built, tokens=built.tokens.clone())
+    half.tokens[first + 1] = half.tokens[first]
+    assert "<text> <0xC3> <0xC3> <0xC9> <0x99> ▁ d" in str(half), "no text"
 
 
 def test_without_tokenizer_and_rate_text_prints_as_a_count_and_audio_without_duration():

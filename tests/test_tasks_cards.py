@@ -206,8 +206,8 @@ def problems(**changes) -> list[str]:
         ({"generate": {"best_of": 0}}, "generate.best_of: is 0, allowed: a whole number, 1 or more."),
         (
             {"generate": {"guidance": {"text": -1}}},
-            "generate.guidance: is {'text': -1}, allowed: a number from 0 to 1000: 1 is off, 1.5 to 3 are usual; or one "
-            "for each guided condition, {text: 1.75, voice: 1.3}.",
+            "generate.guidance: is {'text': -1}, allowed: a number from 0 to 1000: 1 is off, 1.5 to 3 are usual; or "
+            "one for each guided condition, {text: 1.75, voice: 1.3}.",
         ),
         (
             {"generate": {"guidance": {"txt": 2}}, "conditions": [{"name": "text", "kind": "text", "guided": True}]},

@@ -13,6 +13,8 @@ T frames. Masks are bool, True means use it.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -359,8 +361,9 @@ class TokenSequence:
         if self.text_tokenizer is None:
             return f"[{_count(len(tokens), 'token')}]"
         ids = self.vocabulary.tokens_to_text(tokens)
-        cut = [] if max_pieces is None or len(ids) <= max_pieces else ["…"]
-        return " ".join([self.text_tokenizer.piece(id) for id in ids[:max_pieces]] + cut)
+        pieces = _joined_bytes([self.text_tokenizer.piece(id) for id in ids])
+        cut = [] if max_pieces is None or len(pieces) <= max_pieces else ["…"]
+        return " ".join(pieces[:max_pieces] + cut)
 
 
 @dataclass(frozen=True, eq=False)
@@ -485,3 +488,16 @@ def _padded(rows: list[Tensor], fill: float = 0.0) -> Tensor:
 
 def _count(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def _joined_bytes(pieces: Sequence[str]) -> list[str]:
+    """Return pieces with those that are single bytes, `<0xC9> <0x99>`, as the letters that they spell, `ə`."""
+    joined: list[str] = []
+    for is_byte, group in itertools.groupby(pieces, lambda piece: bool(re.fullmatch(r"<0x[0-9A-F]{2}>", piece))):
+        run = list(group)
+        try:
+            letters = bytes(int(piece[3:5], 16) for piece in run).decode() if is_byte else ""
+        except UnicodeDecodeError:  # no text
+            letters = ""
+        joined += [one if one.isprintable() else f"<0x{ord(one):02X}>" for one in letters] or run
+    return joined
