@@ -18,9 +18,11 @@ from unitok.data.datamodule import RecordDataModule
 from unitok.data.mixing import BatchConfig, Example
 from unitok.errors import CardError, UnitokError
 from unitok.generation.engine import Engine
+from unitok.model.adapter import Adapter
 from unitok.model.config import LMConfig
 from unitok.model.losses import LMOutput
 from unitok.tasks import Task
+from unitok.tokenizers.lexicon import Lexicon
 from unitok.training.callbacks import CheckpointFolder
 from unitok.training.lm_module import LMModule, Objective
 from unitok.training.meter import LossMeter
@@ -360,3 +362,20 @@ def test_defaults_of_generation_for_no_task_or_no_setting_are_refused():
         module(generate={"tss": {}})
     with pytest.raises(CardError, match=r"task 'tts'.*generate\.best: unknown key\. Did you mean 'best_of'\?"):
         module(generate={"tts": {"best": 3}})
+
+
+def test_lexicons_are_learned_with_exported_and_added_to(shards, tmp_path):
+    words = {"en": {"seven": "sɛvən"}, "de": {"sieben": "zibən"}}
+    for lang, entries in words.items():
+        Lexicon(entries).save(tmp_path / f"{lang}.tsv")
+    lm = module(lexicons={"en": tmp_path / "en.tsv"})
+    lm.export(tmp_path / "model")
+    assert dict(load_checkpoint(tmp_path / "model").lexicons["en"]) == words["en"]
+    grown = LMModule(init_from=str(tmp_path / "model"), langs=["de"], lexicons={"de": tmp_path / "de.tsv"})
+    assert {lang: dict(one) for lang, one in grown.builder.lexicons.items()} == words
+    grown.export(tmp_path / "grown")
+    assert load_checkpoint(tmp_path / "grown").lexicons.keys() == words.keys()
+    with pytest.raises(UnitokError, match=r"lexicons: the model has no language 'eng'\. Did you mean 'en'\?"):
+        LMModule(init_from=str(tmp_path / "model"), lexicons={"eng": tmp_path / "en.tsv"})
+    with pytest.raises(UnitokError, match="not set with adapter"):
+        LMModule(init_from=str(tmp_path / "model"), lexicons={"en": tmp_path / "en.tsv"}, adapter=Adapter(rank=2))

@@ -160,7 +160,7 @@ class LMModule(L.LightningModule):
             )
             if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
                 parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
-        self._lexicons = {**parts.lexicons, **{lang: Lexicon.load(path) for lang, path in (lexicons or {}).items()}}
+        self._lexicons = {**parts.lexicons, **_load_lexicons(lexicons or {}, parts.vocabulary, adapter)}
         parts.lm.recompute_activations(recompute_activations)
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
@@ -403,6 +403,19 @@ def _begun(
     for name, encoder in encoders.items():
         lm.feature_inputs[name].attach(encoder)  # type: ignore[operator,union-attr]
     return Checkpoint(lm, vocabulary, text_tokenizer, audio_tokenizer, cards, semantic_tokenizer=semantic_tokenizer)
+
+
+def _load_lexicons(paths: Mapping[str, Path], vocabulary: Vocabulary, adapter: Adapter | None) -> dict[str, Lexicon]:
+    if paths and adapter:
+        raise UnitokError("model.init_args: lexicons are not set with adapter, which holds none. Remove them.")
+    langs = vocabulary.lang_names
+    for lang in paths:
+        if langs and lang not in langs:
+            raise UnitokError(
+                f"model.init_args.lexicons: the model has no language '{lang}'.{suggest(lang, langs)} "
+                f"Its languages: {', '.join(langs)}."
+            )
+    return {lang: Lexicon.load(path) for lang, path in paths.items()}
 
 
 def _check_semantic(cards: Mapping[str, Task], tokenizer: SemanticTokenizer | None) -> None:
