@@ -33,7 +33,7 @@ def builder_with(*langs: str, **lexicons: Lexicon) -> SequenceBuilder:
     [
         ("The doctor, the zebra?", "ðə dɑktɚ, ðə zebra?"),
         ("THE cat can't; can’t!", "ðə kæt kænt; kænt!"),
-        ("the doctor's cat's fox's zoo's", "ðə dɑktɚz kæts fɑksɪz zoo's"),
+        ("the doctor's cat's fox's zoo's", "ðə dɑktɚz kæts fɑksəz zoo's"),
         ("cat2 4 cats 4the", "cat2 4 cats 4the"),
         ("cat-the, the_cat", "kæt-ðə, the_cat"),
         ("", ""),
@@ -170,7 +170,7 @@ def test_a_model_speaks_words_as_they_are_said_and_checks_them_as_they_are_writt
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")
 def test_flite_says_how_words_are_said(tmp_path, capsys):
-    (tmp_path / "words.txt").write_text("Doctor's the a\nthe kettle, don't! 42 señor\n", encoding="utf-8")
+    (tmp_path / "words.txt").write_text("Doctor's the a\nthe kettle's kettle, don't! 42 señor\n", encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text('{"id": "0", "text": "A whistle."}\n')
     out = tmp_path / "lexicon.tsv"
     flags = ["--manifest", str(tmp_path / "rows.jsonl"), "--out", str(out)]
@@ -178,7 +178,7 @@ def test_flite_says_how_words_are_said(tmp_path, capsys):
     assert "6 words" in capsys.readouterr().out
     assert dict(Lexicon.load(out)) == {
         "a": "ə",
-        "doctor's": "dɑktɚz",
+        "doctor's": "dɑktɚz",  # "kettle's" needs no entry beside "kettle"
         "don't": "dont",
         "kettle": "kɛtəl",
         "the": "ðə",

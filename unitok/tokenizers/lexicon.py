@@ -52,7 +52,7 @@ class Lexicon(Mapping[str, str]):
         if not word.endswith("'s") or (said := self._words.get(word[:-2])) is None:
             raise KeyError(word)
         if said.endswith(SIBILANT):
-            return f"{said}ɪz"
+            return f"{said}əz"
         return said + ("s" if said.endswith(VOICELESS) else "z")
 
     def __iter__(self) -> Iterator[str]:

@@ -40,7 +40,7 @@ def pronounce_words(words: Iterable[str], workers: int = 2) -> Lexicon:
         workers: Runs of flite at once.
 
     Returns:
-        The lexicon of the words, in lower case.
+        The lexicon of the words, in lower case; without the possessives that it says as flite does by their words.
 
     Raises:
         MissingDependencyError: If flite is not installed.
@@ -54,7 +54,10 @@ def pronounce_words(words: Iterable[str], workers: int = 2) -> Lexicon:
     parts = [usable[i : i + AT_ONCE] for i in range(0, len(usable), AT_ONCE)]
     with ThreadPoolExecutor(workers) as pool:
         said = {word: ipa for part in pool.map(_pronounce, parts) for word, ipa in part}
-    return Lexicon(said | {word: ipa for word, ipa in WEAK.items() if word in said})
+    said |= {word: ipa for word, ipa in WEAK.items() if word in said}
+    words = {word: ipa for word, ipa in said.items() if not word.endswith("'s")}
+    plain = Lexicon(words)
+    return Lexicon(words | {word: ipa for word, ipa in said.items() if plain.get(word) != ipa})
 
 
 def _pronounce(words: list[str]) -> list[tuple[str, str]]:
