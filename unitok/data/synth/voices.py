@@ -102,7 +102,10 @@ def _spoken(text: str, voice: str, style: VoiceStyle, options: Sequence[str] = (
         done = subprocess.run([command[0], *options, *command[1:]], capture_output=True, text=True)
         if done.returncode or not path.exists() or path.stat().st_size <= 44:
             reason = done.stderr.strip().rstrip(".") or "no sound came out"
-            raise DataError(f"{program} could not speak with voice '{voice}': {reason}.{suggest(voice, list_voices())}")
+            raise DataError(
+                f"{program} could not speak with voice '{voice}': {reason}.{suggest(voice, list_voices())} "
+                f"flite has {', '.join(FLITE_VOICES)}; 'espeak-ng --voices' lists the others."
+            )
         return Audio.read(path).mono(), done.stdout
 
 
