@@ -131,7 +131,11 @@ struct FloatSum {
 struct WholeSum {
   static constexpr int width = 32, parts = 1;
   __m512i sum = _mm512_setzero_si512();
+#if defined(__AVX512VNNI__)
+  void add(__m512i w, __m512i x) { sum = _mm512_dpwssd_epi32(sum, w, x); }
+#else
   void add(__m512i w, __m512i x) { sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w, x)); }
+#endif
   void add(const WholeSum& other) { sum = _mm512_add_epi32(sum, other.sum); }
   float total() const { return _mm512_reduce_add_ps(_mm512_cvtepi32_ps(sum)); }
 };
@@ -309,6 +313,12 @@ inline float plus(float sum, int8_t w, int16_t x) { return sum + float(int32_t(w
 // In bytes. Weights are fetched ahead: a row of them may be too short for the processor to see a stream in it.
 constexpr int64_t FAR_AHEAD = 1024, CACHE_LINE = 64;
 
+#if defined(__AVX512BW__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
+#endif
+
 // How many fit in beside weights and inputs.
 constexpr int SUMS_IN_REGISTERS = 12;
 
@@ -364,7 +374,9 @@ inline void dot(const Weight* w, const Input* x, int64_t n, Put put) {
   if constexpr (P == 1 || R * M * P <= SUMS_IN_REGISTERS) {
     constexpr int steps = std::max(P, int(CACHE_LINE / (step * sizeof(Weight))));
     for (; i + steps * step <= n; i += steps * step) {
-      repeat<R>([&](auto r) INLINED { __builtin_prefetch(w + r * n + i + FAR_AHEAD / sizeof(Weight)); });
+      // Rows are fetched as they lie, one after the other: in their order here no processor sees a stream.
+      const Weight* ahead = R == 1 ? w + i + FAR_AHEAD / sizeof(Weight) : w + 2 * R * n + i * R;
+      repeat<R>([&](auto r) INLINED { __builtin_prefetch(ahead + r * (CACHE_LINE / sizeof(Weight))); });
       repeat<steps>([&](auto s) INLINED { parts[s % P].add(w + i + s * step, x + i + s * step, n); });
     }
   } else {
@@ -458,8 +470,11 @@ inline void multiply(const Linear& matrix, const Inputs& inputs, const Share& sh
   const auto done = [&](int64_t m, int64_t r, float y) { output.put(m, r, matrix.bias ? y + matrix.bias[r] : y); };
   if (matrix.kind == INT8) {
     const auto scaled = [&](int64_t m, int r, float y) { done(m, row + r, y * matrix.scale[row + r] * inputs.step[m]); };
-    for (const auto* w = static_cast<const int8_t*>(matrix.weight); row < share.stop; ++row)
-      dot_all<WholeSum, 1, 4>(w + row * n, inputs.whole.data(), n, M, scaled);
+    const auto* w = static_cast<const int8_t*>(matrix.weight);
+    if (M == 1 || REGISTERS >= 32) {
+      for (; row + 3 <= share.stop; row += 3) dot_all<WholeSum, 3, 4>(w + row * n, inputs.whole.data(), n, M, scaled);
+    }
+    for (; row < share.stop; ++row) dot_all<WholeSum, 1, 4>(w + row * n, inputs.whole.data(), n, M, scaled);
   } else if (matrix.kind == INT4) {
     const int64_t whole_n = inputs.whole_width, groups = whole_n / GROUP;
     const auto scaled = [&](int64_t m, int r, float y) { done(m, row + r, y * inputs.step[m]); };
