@@ -100,6 +100,21 @@ def test_a_temperature_asks_to_sample_wherever_it_is_given(model):
     assert request.sampling_of("audio").filters(0).temperature == 0.5
 
 
+def test_beams_of_a_card_are_for_whole_texts_that_are_not_sampled():
+    model = toy_model()
+    asr = model.tasks["asr"]
+    searched = dataclasses.replace(asr.generate, beams=3)
+    model.tasks = {**model.tasks, "asr": dataclasses.replace(asr, generate=searched)}
+    given = {"audio": tone(), "max_text_tokens": 4}
+    assert model.request("asr", **given).sampling.beams == 3
+    for drawn in ({"temperature": 0.7}, {"greedy": True}, {"per_kind": {"text": {"temperature": 0.7}}}):
+        assert model.request("asr", **given, **drawn).sampling_of("text").beams == 1
+    assert model.request("asr", **given, temperature=0.7, beams=2).sampling.beams == 2
+    whole, alone = model.generate("asr", **given), model.generate("asr", **given, beams=1)
+    assert "".join(model.stream("asr", **given)) == alone
+    assert isinstance(whole, str)
+
+
 def test_the_first_language_is_the_default():
     assert "<lang:en>" in str(toy_model().sequence("tts", text="a"))
     two = toy_model(langs=("en", "de"))

@@ -12,6 +12,7 @@ from toy_checkpoint import tone, toy_model, toy_parts
 
 from unitok.audio import Audio
 from unitok.checkpoint import save_checkpoint, write_tasks
+from unitok.cli.generate import remarks
 from unitok.tasks import Task
 
 
@@ -79,6 +80,14 @@ def test_audio_becomes_text_alone_on_stdout(capsys, folder, wav):
     assert status == 0
     assert out == toy_model().generate("asr", audio=wav, max_text_tokens=7) + "\n"
     assert err == "" or "cut at its longest" in err
+
+
+def test_recordings_far_beyond_a_window_are_remarked_on(wav):
+    model = toy_model()
+    [heard] = model.run([model.request("asr", audio=wav, max_text_tokens=1)])
+    seconds = Audio.read(wav).duration_s
+    assert "--long-form takes them in windows" in remarks(heard, seconds / 2.1)[0]
+    assert not any("window" in remark for remark in [*remarks(heard, seconds), *remarks(heard)])
 
 
 def test_json_says_what_was_made(capsys, folder, wav, tmp_path):

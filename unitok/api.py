@@ -222,6 +222,8 @@ class Model:
         if request.pop("best_of", None) not in (None, 1):
             raise GenerationError("best_of chooses between whole results. Stream with best_of=1.")
         settings = StreamSettings(chunk_seconds, look_ahead_seconds, refine_seconds, refine_ahead_seconds)
+        if task in self.tasks and request.get("beams") is None:
+            request["beams"] = 1  # those of a card are for whole texts
         prepared = self.request(task, **request)
         if isinstance(prepared, PipelineRequest):
             raise GenerationError(f"'{task}' is a pipeline: each stage waits for the one before. Do not stream it.")

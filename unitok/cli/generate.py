@@ -258,7 +258,7 @@ def _run_one(args: argparse.Namespace) -> int:
         print(json.dumps({"task": task.name, **describe(generation, files)}, ensure_ascii=False))
     else:
         _print(generation, files)
-    for remark in remarks(generation):
+    for remark in remarks(generation, task.generate.window_seconds):
         logger.warning(remark)
     if generation.chosen is not None:
         logger.debug(_choice(generation, task.checked_by))
@@ -270,9 +270,11 @@ def in_detail(args: argparse.Namespace) -> bool:
     return args.json or args.verbose
 
 
-def remarks(generation: Generation) -> list[str]:
-    """Return a line on each target whose length is no good sign."""
+def remarks(generation: Generation, window_s: float | None = None) -> list[str]:
+    """Return a line on each target whose length is no good sign, and on a recording far beyond a window."""
     lines = []
+    if window_s is not None and (given := _seconds(generation)) > 2 * window_s:
+        lines.append(f"{given:.1f} s at once, where {window_s:g} s are heard best: --long-form takes them in windows.")
     for length in generation.lengths:
         per_text = "" if length.n_characters is None else f" for {length.n_characters} characters"
         usual = "" if length.expected_seconds is None else f", about {length.expected_seconds:.1f} s would be usual"

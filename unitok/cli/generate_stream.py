@@ -50,7 +50,7 @@ def run_stream(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     if args.json:
         row = {"task": task.name, **describe(stream.generation, files), **_speeds(stream.timing)}
         print(json.dumps(row, ensure_ascii=False))
-    for remark in remarks(stream.generation):
+    for remark in remarks(stream.generation, task.generate.window_seconds):
         logger.warning(remark)
     logger.debug(_described(stream.timing))
     return 0

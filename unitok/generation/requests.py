@@ -94,9 +94,10 @@ def sampling(task: Task, *given: Mapping[str, Any]) -> Sampling:
                 allowed = ", ".join(SETTINGS)
                 raise GenerationError(f"unknown setting '{name}'.{suggest(str(name), SETTINGS)} Allowed: {allowed}.")
         chosen = {name: value for name, value in part.items() if value is not None}
-        # Asking for a temperature is asking to sample, all codebooks at it.
+        # Asking for a temperature is asking to sample, all codebooks at it. One text is drawn so, not searched for.
         asked = {"greedy": False, "codebook_temperatures": ()} if "temperature" in chosen else {}
-        settings |= {**asked, **chosen}
+        one_beam = {"beams": 1} if {"temperature", "greedy"} & chosen.keys() else {}
+        settings |= {**asked, **one_beam, **chosen}
     return Sampling(**settings)
 
 
