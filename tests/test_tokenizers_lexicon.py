@@ -59,6 +59,9 @@ def test_a_share_of_the_words_can_stay_as_they_are_written():
 def test_a_file_comes_back_as_it_was_and_may_hold_remarks(tmp_path):
     LEXICON.save(tmp_path / "a" / "en.tsv")
     assert Lexicon.load(tmp_path / "a" / "en.tsv").fingerprint == LEXICON.fingerprint
+    LEXICON.save(tmp_path / "en.tsv.gz")
+    assert (tmp_path / "en.tsv.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert Lexicon.load(tmp_path / "en.tsv.gz").fingerprint == LEXICON.fingerprint
     (tmp_path / "mine.tsv").write_text("# mine\n\nCat\tkæt\n", encoding="utf-8")
     mine = Lexicon.load(tmp_path / "mine.tsv")
     assert dict(mine) == {"cat": "kæt"}
@@ -148,11 +151,11 @@ def test_bounds_hold_where_parts_of_a_word_are_said_and_others_spelled(tmp_path)
 def test_a_checkpoint_keeps_its_lexicons_and_notices_another(tmp_path):
     folder = save_checkpoint(tmp_path / "toy", replace(toy_parts(), lexicons={"en": LEXICON}))
     assert dict(load_checkpoint(folder).lexicons["en"]) == dict(LEXICON)
-    Lexicon({"the": "zə"}).save(folder / "lexicons" / "en.tsv")
-    with pytest.raises(CheckpointError, match=r"en\.tsv: is another lexicon"):
+    Lexicon({"the": "zə"}).save(folder / "lexicons" / "en.tsv.gz")
+    with pytest.raises(CheckpointError, match=r"en\.tsv\.gz: is another lexicon"):
         load_checkpoint(folder)
-    (folder / "lexicons" / "en.tsv").unlink()
-    with pytest.raises(CheckpointError, match=r"en\.tsv: cannot be loaded"):
+    (folder / "lexicons" / "en.tsv.gz").unlink()
+    with pytest.raises(CheckpointError, match=r"en\.tsv\.gz: cannot be loaded"):
         load_checkpoint(folder)
 
 

@@ -7,7 +7,7 @@
       tokenizers/text/     the text tokenizer
       tokenizers/audio/    the codec
       tokenizers/semantic/ the semantic tokenizer, where the model has one
-      lexicons/LANG.tsv    how words are said, where cards mark conditions as pronounced
+      lexicons/LANG.tsv.gz how words are said, where cards mark conditions as pronounced
       features/NAME/       encoders of features, where the model has any
       tasks/*.yaml         the cards the model was trained with
       README.md            the model card
@@ -295,7 +295,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     for part, tokenizer in tokenizers.items():
         save_tokenizer(tokenizer, folder / "tokenizers" / part)
     for lang, lexicon in lexicons.items():
-        lexicon.save(folder / LEXICONS / f"{lang}.tsv")
+        lexicon.save(folder / LEXICONS / f"{lang}.tsv.gz")
     for name, encoder in encoders.items():
         save_feature_encoder(encoder, folder / FEATURES / name)
     write_tasks(folder / TASKS, checkpoint.tasks)
@@ -371,7 +371,7 @@ def _load_lexicons(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, L
 
     lexicons: dict[str, Lexicon] = {}
     for lang, stored in fingerprints.items():
-        path = folder / LEXICONS / f"{lang}.tsv"
+        path = folder / LEXICONS / f"{lang}.tsv.gz"
         try:
             lexicons[lang] = Lexicon.load(path)
         except UnitokError as error:

@@ -10,14 +10,16 @@ This module imports no torch.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitok.errors import TokenizerError
-from unitok.files import write_text
+from unitok.files import written_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,7 @@ __all__ = ["WORD", "Lexicon", "Pronounced", "words_of"]
 
 WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’][^\W\d_]+)*(?!\w)")
 """Letters, with apostrophes between, and no digit beside them."""
+GZIP = b"\x1f\x8b"
 VOICELESS, SIBILANT = tuple("ptkfθ"), tuple("szʃʒ")
 
 
@@ -91,8 +94,13 @@ class Lexicon(Mapping[str, str]):
         return f"lexicon-{hashlib.sha256(self._content().encode()).hexdigest()[:16]}"
 
     def save(self, path: str | Path) -> None:
-        """Write the file that `load` reads: a word, a tab and how it is said on each line, in order."""
-        write_text(path, self._content())
+        """Write the file that `load` reads: a word, a tab and how it is said on each line, in order.
+
+        A name that ends in .gz has it compressed, the same bytes each time.
+        """
+        content = self._content().encode()
+        with written_file(path) as partial:
+            partial.write_bytes(gzip.compress(content, mtime=0) if partial.suffix == ".gz" else content)
 
     @classmethod
     def load(cls, path: str | Path) -> Lexicon:
@@ -102,19 +110,20 @@ class Lexicon(Mapping[str, str]):
             TokenizerError: If the file is not there, or a line is no entry.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            content = Path(path).read_bytes()
+            text = (gzip.decompress(content) if content.startswith(GZIP) else content).decode()
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise TokenizerError(f"lexicon '{path}' cannot be read: {error}.") from error
         words: dict[str, str] = {}
-        for n, line in enumerate(lines, 1):
-            if not line.strip() or line.startswith("#"):
-                continue
+        for n, line in enumerate(text.splitlines(), 1):
             word, tab, said = line.partition("\t")
-            if not (tab and word.strip() and said.strip()):
+            word, said = word.strip().lower(), said.strip()
+            if tab and word and said and not line.startswith("#"):
+                words[word] = said
+            elif line.strip() and not line.startswith("#"):
                 raise TokenizerError(
                     f"lexicon '{path}', line {n} is {line!r}; it must be a word, a tab, and how it is said."
                 )
-            words[word.strip().lower()] = said.strip()
         return cls(words)
 
     def _content(self) -> str:
