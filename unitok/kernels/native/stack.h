@@ -32,11 +32,21 @@ struct Positions {
   const float *cos, *sin;         // [max_positions or more, E], sines negated in the first half
 };
 
+inline float sum_of_products(const float* a, const float* b, int64_t n) {
+  constexpr int together = 4, step = FloatSum::width;
+  FloatSum sums[together];
+  int64_t i = 0;
+  for (; i + together * step <= n; i += together * step)
+    repeat<together>([&](auto k) INLINED { sums[k].add(widened(a + i + k * step), widened(b + i + k * step)); });
+  for (; i + step <= n; i += step) sums[0].add(widened(a + i), widened(b + i));
+  sums[0].add(sums[1]), sums[2].add(sums[3]), sums[0].add(sums[2]);
+  float rest = 0;
+  for (; i < n; ++i) rest = plus(rest, a[i], b[i]);
+  return sums[0].total() + rest;
+}
+
 inline void normalize(const float* x, const float* weight, int64_t n, float eps, float* out) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
-  const float scale = 1.0f / std::sqrt(sum / n + eps);
+  const float scale = 1.0f / std::sqrt(sum_of_products(x, x, n) / n + eps);
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
@@ -58,28 +68,43 @@ inline void rotate(float* x, const float* cos, const float* sin, int64_t width, 
   for (int64_t i = half; i < width; ++i) x[i] = scratch[i] * cos[i] + scratch[i - half] * sin[i];
 }
 
+// Columns of values [length, width] times weights, summed in registers; 16 each, split where registers are smaller.
+typedef float Columns __attribute__((vector_size(64)));
+constexpr int64_t COLUMNS = sizeof(Columns) / sizeof(float);
+
+template <int together>
+inline void mix(const float* weights, const float* values, int64_t length, int64_t width, float* out) {
+  Columns sums[together] = {};
+  for (int64_t t = 0; t < length; ++t) {
+    repeat<together>([&](auto k) INLINED {
+      Columns value;
+      std::memcpy(&value, values + t * width + k * COLUMNS, sizeof value);
+      sums[k] += weights[t] * value;
+    });
+  }
+  std::memcpy(out, sums, sizeof sums);
+}
+
 // What a query sees, softmax(q k) v, of `length` positions; scores has room for them.
 inline void attend(const float* query, const float* keys, const float* values, int64_t length, int64_t width, float* scores,
             float* out) {
   const float scale = 1.0f / std::sqrt(float(width));
   float largest = -INFINITY;
   for (int64_t t = 0; t < length; ++t) {
-    float score = 0;
-    const float* key = keys + t * width;
-#pragma omp simd reduction(+ : score)
-    for (int64_t i = 0; i < width; ++i) score += query[i] * key[i];
-    scores[t] = score * scale;
-    largest = std::fmax(largest, scores[t]);
+    scores[t] = sum_of_products(query, keys + t * width, width) * scale;
+    largest = scores[t] > largest ? scores[t] : largest;
   }
   float total = 0;
 #pragma omp simd reduction(+ : total)
   for (int64_t t = 0; t < length; ++t) total += scores[t] = exponential(scores[t] - largest);
-  for (int64_t i = 0; i < width; ++i) out[i] = 0;
-  for (int64_t t = 0; t < length; ++t) {
-    const float weight = scores[t] / total;
-    const float* value = values + t * width;
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) out[i] += weight * value[i];
+  for (int64_t t = 0; t < length; ++t) scores[t] /= total;
+  int64_t i = 0;
+  for (; i + 4 * COLUMNS <= width; i += 4 * COLUMNS) mix<4>(scores, values + i, length, width, out + i);
+  for (; i + COLUMNS <= width; i += COLUMNS) mix<1>(scores, values + i, length, width, out + i);
+  for (; i < width; ++i) {
+    out[i] = 0;
+    for (int64_t t = 0; t < length; ++t) out[i] = plus(out[i], scores[t], values[t * width + i]);
   }
 }
 
