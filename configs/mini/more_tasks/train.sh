@@ -18,8 +18,8 @@ export OUT SCALE PYTHON # for the shells of `each`
 
 # name, items to train on, items held out, audio fields, options of `unitok synth`
 CORPORA="
-grammar 6000 100 audio --seed 41
-wordnet 6000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
+grammar 12000 100 audio --seed 41
+wordnet 18000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
 translation 4000 200 audio,target_audio --corpus translation --seed 43
 sounds 3000 200 audio --corpus sounds --seed 44
 questions 3000 200 audio,mixture_audio,edited_audio --corpus questions --seed 45
