@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from toy_checkpoint import tone
 
 from unitok.audio import Audio
 from unitok.errors import MissingWeightsError
@@ -15,11 +16,6 @@ transformers = pytest.importorskip("transformers")
 RATE = 16000
 
 
-def tone(seconds=0.5):
-    t = torch.arange(round(seconds * RATE)) / RATE
-    return Audio((0.3 * torch.sin(2 * torch.pi * (200 + 400 * t) * t))[None], RATE)
-
-
 def test_an_xvector_is_that_of_transformers(tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     convolutions = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (5, 4), "num_conv_pos_embeddings": 8}
@@ -29,7 +25,7 @@ def test_an_xvector_is_that_of_transformers(tmp_path):
     model.save_pretrained(tmp_path)
     extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=RATE)
     extractor.save_pretrained(tmp_path)
-    pair = [tone(), tone(0.7)]
+    pair = [Audio.of(tone()), Audio.of(tone(0.7))]
     with torch.inference_mode():
         one, other = (
             model(**extractor(a.samples[0].numpy(), sampling_rate=RATE, return_tensors="pt")).embeddings[0]
@@ -61,7 +57,7 @@ def test_a_recogniser_of_transformers_hears_what_its_logits_say(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=RATE)
     extractor.save_pretrained(tmp_path)
-    audio = tone()
+    audio = Audio.of(tone())
     with torch.inference_mode():
         logits = model(**extractor(audio.samples[0].numpy(), sampling_rate=RATE, return_tensors="pt")).logits
     recognizer = load_recognizer(f"transformers:{tmp_path}")
