@@ -9,6 +9,7 @@ import torch
 from unitok.audio import Audio
 from unitok.cli.main import main
 from unitok.data.manifest import read_manifest
+from unitok.data.synth.translation_corpus import TranslationCorpus
 
 
 def test_sounds_are_written_with_captions_and_scripts(tmp_path, capsys):
@@ -65,6 +66,17 @@ def test_translations_are_written_with_both_sides(tmp_path, capsys):
         assert (tmp_path / row["target_audio"]).is_file()
         assert {row["lang"], row["target_lang"]} == {"en", "es"}
         assert row["text"] != row["target_text"]
+
+
+def test_translations_may_be_text_alone(tmp_path, capsys):
+    arguments = ["synth", "--corpus", "translation", "--text-only", "--out", str(tmp_path / "pairs")]
+    assert main([*arguments, "--utterances", "3"]) == 0
+    spoken = TranslationCorpus()
+    for index, row in enumerate(read_manifest(tmp_path / "pairs" / "manifest.jsonl")):
+        assert (row["text"], row["target_text"]) == tuple(side["text"] for side in spoken.sides(index))
+        assert {"audio", "target_audio"}.isdisjoint(row)
+    assert main([*arguments, "--hours", "1"]) == 2
+    assert "Say how many pairs with --utterances" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not shutil.which("flite"), reason="needs flite")

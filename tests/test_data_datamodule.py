@@ -95,7 +95,7 @@ def test_an_entry_may_read_other_fields_than_the_card(shards):
     parts = data(str(shards), tasks=mix, val=str(shards)).dataset("val").parts
     text, speaker = (part.sequence(0, np.random.default_rng(0)).split()["text"] for part in parts)
     assert (text, speaker) == tuple(str(parts[0].reader.value(field, 0)).lower() for field in ("text", "speaker"))
-    with pytest.raises(DataError, match=r"task 'asr' has no 'adio'\. Did you mean 'audio'\? It has: audio, text"):
+    with pytest.raises(DataError, match=r"task 'asr' has no 'adio'\. Did you mean 'audio'\? It has: audio, text, lang"):
         data(str(shards), tasks=[TaskMix("asr", fields={"adio": "x"})]).dataset("train")
 
 

@@ -10,7 +10,7 @@ import yaml
 from unitok.cards import list_cards
 from unitok.cli.main import main
 from unitok.cli.tasks import CHAINS
-from unitok.errors import CardError
+from unitok.errors import CardError, DataError
 from unitok.tasks import Field, GenerateDefaults, Task, list_pipelines, list_tasks
 from unitok.tasks.example import example_sequence
 from unitok.tasks.task import FAMILIES
@@ -86,6 +86,17 @@ def test_the_tts_card_means_what_it_says():
     )
     assert task.lang_field == "lang"
     assert Task.load("s2st").lang_field == "target_lang"
+
+
+def test_a_task_may_read_other_fields_and_another_language():
+    other = Task.load("asr").reading({"audio": "target_audio", "lang": "target_lang"})
+    assert (other.conditions[0].field, other.targets[0].field, other.lang_field) == (
+        "target_audio",
+        "text",
+        "target_lang",
+    )
+    with pytest.raises(DataError, match="task 'lid' has no 'lang'"):
+        Task.load("lid").reading({"lang": "target_lang"})
 
 
 def test_a_layout_draws_the_sequence():

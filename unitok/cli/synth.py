@@ -52,7 +52,7 @@ CORPORA = {
         "s2st s2st_chain s2tt s2tt_features mt",
         "audio target_audio",
         "text speaker lang target_text target_speaker target_lang",
-        ("words",),
+        ("words", "text_only"),
     ),
     "mixtures": Kind(
         "mixtures.MixtureCorpus",
@@ -176,6 +176,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="speech: make each a second time, in a room and with noise (field noisy_audio), for se and a sturdy asr",
     )
     parser.add_argument("--words", help="speech, translation: word file of the grammar (default: unitok's own)")
+    parser.add_argument(
+        "--text-only",
+        action="store_true",
+        default=None,
+        help="translation: no audio, for mt: thousands of pairs in a second (prepare them with --audio-fields '')",
+    )
     parser.add_argument("--workers", type=int, default=2, help="synthesisers that run at once (default: 2)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -214,7 +220,10 @@ def _corpus(args: argparse.Namespace) -> Corpus:
     for name in given:
         if name not in CORPORA[args.corpus].options:
             takers = " or ".join(corpus for corpus, kind in CORPORA.items() if name in kind.options)
-            raise DataError(f"--{name} is for --corpus {takers}, not for {args.corpus}. Leave it out.")
+            option = name.replace("_", "-")
+            raise DataError(f"--{option} is for --corpus {takers}, not for {args.corpus}. Leave it out.")
+    if args.text_only and args.hours:
+        raise DataError("--hours is of audio, and --text-only makes none. Say how many pairs with --utterances.")
     for name in ("voices", "sentences"):
         if name in given:
             given[name] = tuple(given[name].split(","))

@@ -44,7 +44,8 @@ class TaskMix:
     without: list[str] = field(default_factory=list)
     """Optional conditions that this entry leaves out. A task may have several entries, say one without its prompt."""
     fields: dict[str, str] = field(default_factory=dict)
-    """Record fields that this entry reads instead of those in the task's card: `{audio: noisy_audio}`."""
+    """Record fields that this entry reads instead of those in the task's card: `{audio: noisy_audio}`; `lang` is the
+    one that names the language."""
     instructed: float = 0.0
     """Share of the examples that are asked for by one of the card's `instructions` instead of the task's token."""
     loss_weight: float = 1.0

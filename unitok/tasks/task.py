@@ -142,17 +142,22 @@ class Task:
     def reading(self, fields: Mapping[str, str]) -> Task:
         """Return this task with other record fields: `{"audio": "noisy_audio"}` reads its `audio` from `noisy_audio`.
 
+        `lang` stands for the field that names the language, of tasks that are told one.
+
         Raises:
             DataError: If it has no such condition or target.
         """
-        names = [part.name for part in self.fields]
+        names = [part.name for part in self.fields] + (["lang"] if self.lang_field else [])
         for name in fields.keys() - set(names):
             raise DataError(f"task '{self.name}' has no '{name}'.{suggest(name, names)} It has: {', '.join(names)}.")
 
         def read(parts: tuple[Field, ...]) -> tuple[Field, ...]:
             return tuple(dataclasses.replace(part, field=fields.get(part.name, part.field)) for part in parts)
 
-        return dataclasses.replace(self, conditions=read(self.conditions), targets=read(self.targets))
+        lang_field = fields.get("lang", self.lang_field)
+        return dataclasses.replace(
+            self, conditions=read(self.conditions), targets=read(self.targets), lang_field=lang_field
+        )
 
     def with_defaults(self, **settings: Any) -> Task:
         """Return this task with other defaults of generation, such as `best_of=4`.

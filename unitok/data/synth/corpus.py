@@ -20,7 +20,7 @@ class Item(NamedTuple):
     """One row of a manifest, before its audio is written."""
 
     audio: dict[str, Audio]
-    """Manifest field -> audio; one of them is `audio`, the item's own, whose length counts."""
+    """Manifest field -> audio; one of them is `audio`, the item's own, whose length counts. Empty: text alone."""
     fields: dict[str, Any]
     """The other fields."""
 
@@ -85,7 +85,7 @@ def write_corpus(
         for field, audio in item.audio.items():
             row[field] = f"audio/{name}.wav" if field == "audio" else f"audio/{name}.{field}.wav"
             audio.write(out / row[field])
-        return row | item.fields | {"seconds": round(item.audio["audio"].duration_s, 4)}
+        return row | item.fields | {"seconds": round(item.audio["audio"].duration_s if item.audio else 0.0, 4)}
 
     def enough() -> bool:
         return count >= utterances if utterances is not None else seconds >= (hours or 0) * 3600

@@ -24,7 +24,7 @@ WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
 
 
 class WordNetExamples:
-    """Draws examples; example i of a seed is always the same, a twentieth of all is held out."""
+    """Deals examples; example i of a seed is always the same, a twentieth of all is held out."""
 
     def __init__(self, sentences: list[str]):
         self._of_split = {"train": [s for s in sentences if not is_held_out(s)]}
@@ -44,8 +44,14 @@ class WordNetExamples:
         return sum(map(len, self._of_split.values()))
 
     def sentence(self, seed: int, index: int, split: Split = "train") -> str:
-        """Return example `index` of a seed; the same one comes back sooner or later."""
-        return random.Random(f"{seed}/{index}/{split}/wordnet").choice(self._of_split[split])
+        """Return example `index` of a seed; none comes back before all have come."""
+        order = _shuffled(len(self._of_split[split]), f"{seed}/{split}/wordnet")
+        return self._of_split[split][order[index % len(order)]]
+
+
+@lru_cache(maxsize=4)
+def _shuffled(n: int, seed: str) -> list[int]:
+    return random.Random(seed).sample(range(n), n)
 
 
 @lru_cache(maxsize=1)
