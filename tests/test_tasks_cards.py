@@ -208,7 +208,7 @@ def problems(**changes) -> list[str]:
             "codebook_temperatures, greedy, guidance, length_penalty, max_characters, max_seconds, "
             "max_seconds_per_character, "
             "max_text_tokens, min_p, min_seconds_per_character, refine_passes, repetition_threshold, "
-            "repetition_window, seconds_per_character, temperature, top_k, top_p, window_seconds.",
+            "repetition_window, seconds_per_character, temperature, top_k, top_p, window_seconds, word_weight.",
         ),
         (
             {"family": "speach"},

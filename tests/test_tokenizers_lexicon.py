@@ -151,11 +151,11 @@ def test_bounds_hold_where_parts_of_a_word_are_said_and_others_spelled(tmp_path)
 def test_a_checkpoint_keeps_its_lexicons_and_notices_another(tmp_path):
     folder = save_checkpoint(tmp_path / "toy", replace(toy_parts(), lexicons={"en": LEXICON}))
     assert dict(load_checkpoint(folder).lexicons["en"]) == dict(LEXICON)
-    Lexicon({"the": "zə"}).save(folder / "lexicons" / "en.tsv.gz")
-    with pytest.raises(CheckpointError, match=r"en\.tsv\.gz: is another lexicon"):
+    Lexicon({"the": "zə"}).save(folder / "lexicons" / "en.tsv.xz")
+    with pytest.raises(CheckpointError, match=r"en\.tsv\.xz: is another lexicon"):
         load_checkpoint(folder)
-    (folder / "lexicons" / "en.tsv.gz").unlink()
-    with pytest.raises(CheckpointError, match=r"en\.tsv\.gz: cannot be loaded"):
+    (folder / "lexicons" / "en.tsv.xz").unlink()
+    with pytest.raises(CheckpointError, match=r"en\.tsv\.xz: cannot be loaded"):
         load_checkpoint(folder)
 
 

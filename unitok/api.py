@@ -43,7 +43,8 @@ from unitok.generation.requests import (
 from unitok.generation.reranking import Candidate, Choice, Reranker
 from unitok.generation.results import Generation, Value
 from unitok.generation.scoring import score_sequences
-from unitok.generation.text_rules import Matching, OneOf, TextRule
+from unitok.generation.text_rules import text_rule
+from unitok.generation.word_scores import ScoresByLanguage
 from unitok.kernels.pages import lay_out
 from unitok.long_form import LongForm, LongFormSettings
 from unitok.model.compact import compact
@@ -117,6 +118,7 @@ class Model:
             self.tokenizers.semantic,
             checkpoint.lexicons,
         )
+        self.words = ScoresByLanguage(checkpoint.words, checkpoint.lexicons, self.tokenizers.text, self.vocabulary)
         self.engine = Engine(self.lm, self.vocabulary, text_size=self.tokenizers.text.size)
         self.reranker = Reranker(self.name, self.engine, self.builder, self.tasks)
 
@@ -276,6 +278,7 @@ class Model:
         refine_passes: int | None = None,
         beams: int | None = None,
         length_penalty: float | None = None,
+        word_weight: float | None = None,
         guidance: float | Mapping[str, float] | None = None,
         max_seconds: float | None = None,
         max_text_tokens: int | None = None,
@@ -307,6 +310,7 @@ class Model:
             refine_passes: Passes over the first codebook of masked refinement, in a model that has it.
             beams: Of a task that makes one text: beam search over so many; 1 draws.
             length_penalty: Texts of a beam search are compared by log-probability / length ** length_penalty.
+            word_weight: What likely words count in a beam search, in a language that the model has words of.
             guidance: Classifier-free guidance by the task's `guided` conditions; 1 is off, more follows them closer.
                 One number for all, or one for each by name (`unitok.generation.guidance`).
             max_seconds: Longest audio, in s.
@@ -339,6 +343,7 @@ class Model:
             "refine_passes": refine_passes,
             "beams": beams,
             "length_penalty": length_penalty,
+            "word_weight": word_weight,
         }
         pipeline = None if task in self.tasks else find_pipeline(task)
         if pipeline is not None:
@@ -377,7 +382,8 @@ class Model:
             seed=seed,
             max_seconds=max_seconds,
             max_text_tokens=max_text_tokens,
-            text_rule=self._text_rule(card, answers, regex),
+            words=self.words.of(spoken, word_weight),
+            text_rule=text_rule(card, answers, regex, self.tokenizers.text),
             text=asked_text(card, encoded),
         )
 
@@ -467,6 +473,7 @@ class Model:
             audio_tokenizer=self.tokenizers.audio,
             semantic_tokenizer=self.tokenizers.semantic,
             lexicons=self.builder.lexicons,
+            words=self.words.models,
             tasks=self.tasks,
             name=self.name,
             notes=self.notes,
@@ -485,17 +492,6 @@ class Model:
                 f"It can do: {', '.join(self.tasks)}."
             )
         return self.tasks[name]
-
-    def _text_rule(self, task: Task, answers: Sequence[str] | None, regex: str | None) -> TextRule | None:
-        if answers is None and regex is None:
-            return None
-        if answers is not None and regex is not None:
-            raise GenerationError("answers and regex are two ways to say what a text may be. Give one of them.")
-        if not any(target.kind in ("text", "label") for target in task.targets):
-            what = "answers" if regex is None else "regex"
-            raise GenerationError(f"task '{task.name}' makes no text that {what} could apply to. Leave it out.")
-        tokenizer = self.tokenizers.text
-        return OneOf(answers, tokenizer) if answers is not None else Matching(str(regex), tokenizer)
 
     def _lang(self, task: Task, lang: str | None) -> str | None:
         if not task.lang_field:

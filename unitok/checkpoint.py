@@ -7,7 +7,8 @@
       tokenizers/text/     the text tokenizer
       tokenizers/audio/    the codec
       tokenizers/semantic/ the semantic tokenizer, where the model has one
-      lexicons/LANG.tsv.gz how words are said, where cards mark conditions as pronounced
+      lexicons/LANG.tsv.xz how words are said, where cards mark conditions as pronounced
+      words/LANG.tsv.xz    how likely words are, for texts that are searched for
       features/NAME/       encoders of features, where the model has any
       tasks/*.yaml         the cards the model was trained with
       README.md            the model card
@@ -18,10 +19,10 @@ Importing this module imports no torch, so that the command line can look into a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unitok.cards import read_card
 from unitok.errors import CardError, CheckpointError, UnitokError, VocabularyMismatchError, suggest
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from unitok.model.lm import UnitokLM
     from unitok.tokenizers.base import AudioTokenizer, SemanticTokenizer, TextTokenizer
     from unitok.tokenizers.lexicon import Lexicon
+    from unitok.tokenizers.word_model import WordModel
     from unitok.vocabulary import Vocabulary
 
 __all__ = [
@@ -48,11 +50,13 @@ __all__ = [
     "write_tasks",
 ]
 
+T = TypeVar("T")
+
 FORMAT = 1
 CONFIG, VOCABULARY, WEIGHTS, README = "config.yaml", "vocabulary.json", "model.safetensors", "README.md"
 ADAPTER = "adapter.yaml"
 TEXT, AUDIO, SEMANTIC = "tokenizers/text", "tokenizers/audio", "tokenizers/semantic"
-TASKS, FEATURES, LEXICONS = "tasks", "features", "lexicons"
+TASKS, FEATURES, LEXICONS, WORDS = "tasks", "features", "lexicons", "words"
 IN_RUN = "model"
 """Where `unitok fit` leaves the model, in the folder of its run, which has a `config.yaml` of its own."""
 REQUIRED = (CONFIG, VOCABULARY, WEIGHTS, TEXT, AUDIO, TASKS)
@@ -85,6 +89,8 @@ class Checkpoint:
     """Audio to semantic tokens, where the model has any."""
     lexicons: Mapping[str, Lexicon] = field(default_factory=dict)
     """How words are said, by language."""
+    words: Mapping[str, WordModel] = field(default_factory=dict)
+    """How likely words are, by language."""
 
     @property
     def tokenizers(self) -> dict[str, AudioTokenizer | SemanticTokenizer | TextTokenizer]:
@@ -206,6 +212,8 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
         VocabularyMismatchError: If the weights were trained with another vocabulary; the message names the block.
     """
     from unitok.tokenizers import load_audio_tokenizer, load_semantic_tokenizer, load_text_tokenizer
+    from unitok.tokenizers.lexicon import Lexicon
+    from unitok.tokenizers.word_model import WordModel
     from unitok.vocabulary import Vocabulary
 
     folder = find_checkpoint(name_or_path)
@@ -241,7 +249,8 @@ def load_checkpoint(name_or_path: str | Path, device: torch.device | str = "cpu"
         text_tokenizer=tokenizers[TEXT],
         audio_tokenizer=tokenizers[AUDIO],
         semantic_tokenizer=tokenizers.get(SEMANTIC),
-        lexicons=_load_lexicons(folder, config.get("lexicons") or {}),
+        lexicons=_load_by_language(folder / LEXICONS, config.get("lexicons") or {}, Lexicon.load),
+        words=_load_by_language(folder / WORDS, config.get("words") or {}, WordModel.load),
         tasks=read_tasks(folder),
         name=str(config.get("name", folder.name)),
         notes=config.get("notes") or {},
@@ -273,7 +282,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     from unitok.tokenizers import save_tokenizer
 
     vocabulary, encoders, tokenizers = checkpoint.vocabulary, checkpoint.encoders, checkpoint.tokenizers
-    lexicons = checkpoint.lexicons
+    by_language = {LEXICONS: checkpoint.lexicons, WORDS: checkpoint.words}
     config = {
         "format": FORMAT,
         "unitok_version": __version__,
@@ -285,7 +294,7 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
             part: {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint}
             for part, tokenizer in tokenizers.items()
         },
-        **({"lexicons": {lang: one.fingerprint for lang, one in lexicons.items()}} if lexicons else {}),
+        **{key: {lang: one.fingerprint for lang, one in part.items()} for key, part in by_language.items() if part},
         **({"features": {name: encoder.fingerprint for name, encoder in encoders.items()}} if encoders else {}),
         "notes": dict(checkpoint.notes),
     }
@@ -294,8 +303,9 @@ def _write(folder: Path, checkpoint: Checkpoint, dtype: str, readme: str | None)
     _save_weights(folder, checkpoint.lm, dtype)
     for part, tokenizer in tokenizers.items():
         save_tokenizer(tokenizer, folder / "tokenizers" / part)
-    for lang, lexicon in lexicons.items():
-        lexicon.save(folder / LEXICONS / f"{lang}.tsv.gz")
+    for name, part in by_language.items():
+        for lang, one in part.items():
+            one.save(folder / name / f"{lang}.tsv.xz")
     for name, encoder in encoders.items():
         save_feature_encoder(encoder, folder / FEATURES / name)
     write_tasks(folder / TASKS, checkpoint.tasks)
@@ -365,19 +375,17 @@ def _attach_encoders(lm: UnitokLM, folder: Path, config: Mapping[str, Any]) -> N
         lm.feature_inputs[name].attach(encoder)  # type: ignore[operator,union-attr]
 
 
-def _load_lexicons(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, Lexicon]:
-    """Load the lexicons that the checkpoint was written with."""
-    from unitok.tokenizers.lexicon import Lexicon
-
-    lexicons: dict[str, Lexicon] = {}
+def _load_by_language(folder: Path, fingerprints: Mapping[str, str], load: Callable[[Path], T]) -> dict[str, T]:
+    """Load the lexicons, or the word models, that the checkpoint was written with."""
+    loaded: dict[str, T] = {}
     for lang, stored in fingerprints.items():
-        path = folder / LEXICONS / f"{lang}.tsv.gz"
+        path = next(folder.glob(f"{lang}.tsv*"), folder / f"{lang}.tsv.xz")
         try:
-            lexicons[lang] = Lexicon.load(path)
+            loaded[lang] = load(path)
         except UnitokError as error:
             raise CheckpointError(f"{path}: cannot be loaded: {error}") from error
-        _check_fingerprint(path, lexicons[lang], {"fingerprint": stored})
-    return lexicons
+        _check_fingerprint(path, loaded[lang], {"fingerprint": stored})
+    return loaded
 
 
 def _load_weights(lm: UnitokLM, weights: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -414,7 +422,7 @@ def _check_vocabulary(folder: Path, vocabulary: Vocabulary, trained_with: str | 
 
 def _check_fingerprint(path: Path, tokenizer: Any, stored: Mapping[str, str]) -> None:
     if tokenizer.fingerprint != stored["fingerprint"]:
-        what = {FEATURES: "encoder", LEXICONS: "lexicon"}.get(path.parent.name, "tokenizer")
+        what = {FEATURES: "encoder", LEXICONS: "lexicon", WORDS: "word model"}.get(path.parent.name, "tokenizer")
         raise CheckpointError(
             f"{path}: is another {what} than the model was trained with (its fingerprint is "
             f"{tokenizer.fingerprint}, trained with {stored['fingerprint']}). {REMEDY.capitalize()}."

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from unitok.errors import DataError, UnitokError
 
-__all__ = ["check_replaceable", "partial_file", "read_lines", "write_text", "written_file", "written_whole"]
+__all__ = [
+    "check_replaceable",
+    "packed",
+    "partial_file",
+    "read_lines",
+    "unpacked",
+    "write_text",
+    "written_file",
+    "written_whole",
+]
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -28,6 +40,26 @@ def read_lines(path: str | Path) -> list[str]:
         raise DataError(
             f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}). Save it in that encoding."
         ) from error
+
+
+def packed(content: bytes, suffix: str) -> bytes:
+    """Return what a file with some suffix holds of a content: `.gz` and `.xz` compress it, the same bytes each time."""
+    if suffix == ".xz":
+        return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
+    return gzip.compress(content, mtime=0) if suffix == ".gz" else content
+
+
+def unpacked(content: bytes) -> str:
+    """Return the text in the content of a file, compressed or not.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    unpack = {b"\x1f\x8b": gzip.decompress, b"\xfd7": lzma.decompress}.get(content[:2], bytes)
+    try:
+        return unpack(content).decode()
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise DataError(f"is damaged: {error}") from error
 
 
 def partial_file(path: str | Path) -> Path:

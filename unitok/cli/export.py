@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unitok.tokenizers.word_model import WordModel
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -26,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL=SHARE",
         help="mean of the weights with those of a relative, such as the model it was fine-tuned from; repeatable",
     )
+    parser.add_argument(
+        "--words",
+        action="append",
+        default=[],
+        metavar="LANG=FILE",
+        help="word model of a language (unitok words), in place of the one there is; repeatable",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--dtype",
@@ -36,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder."""
+    from dataclasses import replace
+
     import torch
 
     from unitok.checkpoint import load_checkpoint, save_checkpoint
@@ -47,6 +60,12 @@ def run(args: argparse.Namespace) -> int:
     if args.mix:
         others = [_share(one) for one in args.mix]
         checkpoint = mix_checkpoints(checkpoint, [(load_checkpoint(name), share) for name, share in others])
+    words = dict(_words(one) for one in args.words)
+    langs = checkpoint.vocabulary.lang_names
+    for lang in words:
+        if langs and lang not in langs:
+            raise UnitokError(f"--words: the model has no language '{lang}'. Its languages: {', '.join(langs)}.")
+    checkpoint = replace(checkpoint, words={**checkpoint.words, **words})
     if args.to == "unitok":
         print(f"{save_checkpoint(args.out, checkpoint, dtype=args.dtype)}: unitok.load('{args.out}') loads it.")
     else:
@@ -65,3 +84,13 @@ def _share(given: str) -> tuple[str, float]:
         return name, float(share)
     except ValueError:
         raise UnitokError(f"--mix is '{given}'; it must be a model and its share: --mix mini=0.3.") from None
+
+
+def _words(given: str) -> tuple[str, WordModel]:
+    from unitok.errors import UnitokError
+    from unitok.tokenizers.word_model import WordModel
+
+    lang, _, path = given.partition("=")
+    if not path:
+        raise UnitokError(f"--words is '{given}'; it must be a language and a file: --words en=out/words.tsv.xz.")
+    return lang, WordModel.load(path)

@@ -103,6 +103,12 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="of beams: 0 prefers short texts, 1 the likeliest by the token",
     )
+    how.add_argument(
+        "--word-weight",
+        type=float,
+        metavar="X",
+        help="of beams: what likely words count, 0 is off; for languages that the model has words of",
+    )
     how.add_argument("--refine-passes", type=int, metavar="N", help="passes of a model with masked refinement")
     how.add_argument("--answers", nargs="+", metavar="TEXT", help="what the text made may be: one of these")
     how.add_argument("--regex", metavar="PATTERN", help="regular expression that the text made has to match")

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Gather the words, ask flite, write."""
+    from unitok.data.manifest import texts_of
     from unitok.data.synth.pronunciations import pronounce_words
     from unitok.errors import DataError
     from unitok.files import read_lines
@@ -49,14 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise DataError(f"--workers is {args.workers}, allowed: 1 or more.")
     texts = [line for path in args.words for line in read_lines(path)]
-    texts += _texts(args.manifest, args.text_fields.split(","))
+    texts += texts_of(args.manifest, args.text_fields.split(","))
     lexicon = pronounce_words((word for text in texts for word in words_of(text)), args.workers)
     lexicon.save(args.out)
     print(f"{args.out}: {len(lexicon)} words, {lexicon.fingerprint}")
     return 0
-
-
-def _texts(manifests: list[Path], fields: list[str]) -> list[str]:
-    from unitok.data.manifest import read_manifest
-
-    return [str(row[field]) for path in manifests for row in read_manifest(path) for field in fields if row.get(field)]

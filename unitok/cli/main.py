@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "leakage": Command("leakage", "fail if held-out data is trained on"),
     "train-tokenizer": Command("train_tokenizer", "learn a SentencePiece vocabulary from texts"),
     "lexicon": Command("lexicon", "write down how words are said, for models that speak from that"),
+    "words": Command("words", "count words and what follows them, for models that search for what they hear"),
     "train-kmeans": Command("train_kmeans", "learn the centroids of semantic tokens from audio"),
     "init": Command("init", "begin a model with the weights and the tokenizer of a text model"),
     "export": Command("export", "write a model in one piece, or its text part for transformers"),

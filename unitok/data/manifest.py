@@ -16,7 +16,7 @@ from typing import Any
 from unitok.errors import DataError, suggest
 from unitok.files import read_lines, write_text
 
-__all__ = ["check_fields", "manifest_lines", "read_manifest", "resolve_path", "write_manifest"]
+__all__ = ["check_fields", "manifest_lines", "read_manifest", "resolve_path", "texts_of", "write_manifest"]
 
 
 def read_manifest(path: str | Path) -> list[dict[str, Any]]:
@@ -109,6 +109,11 @@ def check_fields(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], manif
                 f"{manifest}: no row has the field '{name}'.{suggest(name, present)} "
                 f"Fields there: {', '.join(present)}."
             )
+
+
+def texts_of(manifests: Iterable[str | Path], fields: Sequence[str]) -> list[str]:
+    """Return what some fields of the rows of manifests say, where there is anything."""
+    return [str(row[field]) for path in manifests for row in read_manifest(path) for field in fields if row.get(field)]
 
 
 def _half_character(row: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unitok.errors import GenerationError
 from unitok.generation.constraints import Grammar
+from unitok.generation.word_scores import Place, WordScores
 from unitok.model.lm import UnitokLM
 from unitok.sequence import FeatureBatch
 
@@ -25,16 +26,14 @@ class _Beam:
     """A text on its way, or done."""
 
     ids: tuple[int, ...]
-    log_probability: float
+    total: float
+    """Log-probability, and what its words add."""
     grammar: Grammar
-
-    def followed_by(self, id: int, log_probability: float) -> _Beam:
-        grammar = replace(self.grammar, contents=list(self.grammar.contents))
-        grammar.advance(id)
-        return _Beam((*self.ids, id), log_probability, grammar)
+    log_probability: float = 0.0
+    place: Place = Place()
 
     def score(self, length_penalty: float) -> float:
-        return self.log_probability / len(self.ids) ** length_penalty
+        return self.total / len(self.ids) ** length_penalty
 
 
 @torch.inference_mode()
@@ -46,6 +45,8 @@ def beam_search(
     n_beams: int,
     length_penalty: float,
     features: Mapping[str, FeatureBatch] | None = None,
+    words: WordScores | None = None,
+    word_weight: float = 0.0,
 ) -> tuple[list[int], float]:
     """Return the ids of one text target, its end marker included, and their log-probability.
 
@@ -58,6 +59,8 @@ def beam_search(
         length_penalty: Texts are compared by log-probability / length ** length_penalty: 0 prefers short ones, 1 takes
             the mean, more prefers long ones.
         features: What stands in segments of kind `features` of the prompt.
+        words: How likely words are in the language of the text.
+        word_weight: What that counts, where the model's own log-probability counts 1.
 
     Raises:
         GenerationError: If the model returns NaN.
@@ -70,18 +73,22 @@ def beam_search(
     beams, finished = [_Beam((), 0.0, grammar)], list[_Beam]()
     while True:
         illegal = ~torch.stack([legal(beam.grammar) for beam in beams])
-        gained = lm.slot0_logits(hidden).float().log_softmax(dim=-1).masked_fill(illegal, -torch.inf)
+        gained = lm.slot0_logits(hidden).float().log_softmax(dim=-1)
         if bool(gained.isnan().any()):
             raise GenerationError("the model returned NaN: its weights are damaged or diverged. Load an earlier one.")
-        scores = gained + torch.tensor([[beam.log_probability] for beam in beams], device=device)
+        scores = gained.masked_fill(illegal, -torch.inf)
+        if words is not None and word_weight:
+            added = torch.stack([words.gains(beam.place, end, scores.shape[1]) for beam in beams])
+            scores = scores + word_weight * added.to(device)
+        scores = scores + torch.tensor([[beam.total] for beam in beams], device=device)
         # No more than one of a beam's continuations is its end: 2 n hold n that go on.
         best, places = scores.flatten().topk(min(2 * n_beams, scores.numel()))
         going_on, parents = list[_Beam](), list[int]()
-        for log_probability, place in zip(best.tolist(), places.tolist(), strict=True):
+        for total, place in zip(best.tolist(), places.tolist(), strict=True):
             parent, id = divmod(place, scores.shape[1])
-            if log_probability == -torch.inf or len(going_on) == n_beams:
+            if total == -torch.inf or len(going_on) == n_beams:
                 break
-            beam = beams[parent].followed_by(id, log_probability)
+            beam = _followed(beams[parent], id, total, float(gained[parent, id]), words)
             if id == end:
                 finished.append(beam)
             else:
@@ -97,3 +104,11 @@ def beam_search(
         tokens[:, 0, 0] = torch.tensor([beam.ids[-1] for beam in beams], device=device)
         position = torch.full((len(beams), 1), S - 1 + len(beams[0].ids), device=device)
         hidden = lm.step(tokens, position, cache)[:, 0]
+
+
+def _followed(beam: _Beam, id: int, total: float, gained: float, words: WordScores | None) -> _Beam:
+    """Return a beam with one more id."""
+    grammar = replace(beam.grammar, contents=list(beam.grammar.contents))
+    grammar.advance(id)
+    place = beam.place if words is None else words.following(beam.place, id)
+    return _Beam((*beam.ids, id), total, grammar, beam.log_probability + gained, place)

@@ -20,6 +20,7 @@ from unitok.generation.guidance import GuidanceStep
 from unitok.generation.lengths import TargetLength
 from unitok.generation.refinement import Stretch
 from unitok.generation.text_rules import TextRule
+from unitok.generation.word_scores import WordScores
 from unitok.markers import Markers, Row
 from unitok.pattern import Pattern
 from unitok.sequence import Rates, Segment, TokenSequence
@@ -52,6 +53,8 @@ class GenerationRequest:
     """Replaces the card's limit on text targets."""
     text_rule: TextRule | None = None
     """What text and label targets may say."""
+    words: WordScores | None = None
+    """How likely words are in the language of a text that is searched for."""
     text: str | None = None
     """What is to be said, where the prompt spells it within something else (an instruction, a form)."""
 

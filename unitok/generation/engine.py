@@ -215,6 +215,8 @@ class Engine:
             settings.beams,
             settings.length_penalty,
             self._features([row.request.prompt]),
+            row.request.words,
+            settings.word_weight,
         )
         for id in ids:
             row.push_marker((id,))

@@ -35,7 +35,7 @@ __all__ = ["PipelineRequest", "load_stages", "pipeline_request", "run_pipelines"
 
 # Pieces of one recording get seeds far apart, so that requests with neighbouring seeds share none.
 PIECE_STRIDE = 1_000_033
-OF_ONE_TASK = ("answers", "regex", "instruction", "beams")
+OF_ONE_TASK = ("answers", "regex", "instruction", "beams", "word_weight")
 """Settings that mean something for one task only."""
 
 

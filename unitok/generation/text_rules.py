@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from unitok.errors import GenerationError
+from unitok.tasks import Task
 from unitok.tokenizers import TextTokenizer
 
-__all__ = ["Allowed", "Matching", "OneOf", "TextRule"]
+__all__ = ["Allowed", "Matching", "OneOf", "TextRule", "text_rule"]
 
 
 class Allowed(NamedTuple):
@@ -104,3 +105,21 @@ class Matching:
             ]
             self._known[key] = Allowed(fitting, self._pattern.fullmatch(text) is not None)
         return self._known[key]
+
+
+def text_rule(
+    task: Task, answers: Sequence[str] | None, regex: str | None, tokenizer: TextTokenizer
+) -> TextRule | None:
+    """Return the rule that a request asks for; None: none.
+
+    Raises:
+        GenerationError: If it asks for two, the task makes no text, or a rule cannot be met.
+    """
+    if answers is None and regex is None:
+        return None
+    if answers is not None and regex is not None:
+        raise GenerationError("answers and regex are two ways to say what a text may be. Give one of them.")
+    if not any(target.kind in ("text", "label") for target in task.targets):
+        what = "answers" if regex is None else "regex"
+        raise GenerationError(f"task '{task.name}' makes no text that {what} could apply to. Leave it out.")
+    return OneOf(answers, tokenizer) if answers is not None else Matching(str(regex), tokenizer)

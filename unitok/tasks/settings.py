@@ -52,6 +52,8 @@ class Sampling:
     """Of a task that makes one text: follow so many and take the likeliest (beam search); 1 draws."""
     length_penalty: float = 1.0
     """Texts of a beam search are compared by log-probability / length ** length_penalty."""
+    word_weight: float = 0.0
+    """What likely words count in a beam search, where the model has words of the language (`tokenizers.word_model`)."""
 
     def __post_init__(self) -> None:
         """Check types and ranges (settings come from manifests too).
@@ -184,6 +186,7 @@ _RANGES = {
     "refine_passes": _at_least(1, "1 or more"),
     "beams": _at_least(1, "1 (no beam search) or more"),
     "length_penalty": _number(lambda _: True, ""),
+    "word_weight": _number(lambda value: value >= 0, ", 0 (off) or more"),
     "best_of": _at_least(1, "1 or more"),
     "batch_size": _at_least(1, "1 or more"),
     "max_seconds": _optional(_number(lambda value: 0 < value <= DAY_S, f" above 0, at most {DAY_S} (a day)")),

@@ -10,16 +10,14 @@ This module imports no torch.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitok.errors import TokenizerError
-from unitok.files import written_file
+from unitok.errors import DataError, TokenizerError
+from unitok.files import packed, unpacked, written_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +26,6 @@ __all__ = ["WORD", "Lexicon", "Pronounced", "words_of"]
 
 WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’][^\W\d_]+)*(?!\w)")
 """Letters, with apostrophes between, and no digit beside them."""
-GZIP = b"\x1f\x8b"
 VOICELESS, SIBILANT = tuple("ptkfθ"), tuple("szʃʒ")
 
 
@@ -96,11 +93,10 @@ class Lexicon(Mapping[str, str]):
     def save(self, path: str | Path) -> None:
         """Write the file that `load` reads: a word, a tab and how it is said on each line, in order.
 
-        A name that ends in .gz has it compressed, the same bytes each time.
+        A name that ends in .gz or .xz has it compressed.
         """
-        content = self._content().encode()
         with written_file(path) as partial:
-            partial.write_bytes(gzip.compress(content, mtime=0) if partial.suffix == ".gz" else content)
+            partial.write_bytes(packed(self._content().encode(), partial.suffix))
 
     @classmethod
     def load(cls, path: str | Path) -> Lexicon:
@@ -110,9 +106,8 @@ class Lexicon(Mapping[str, str]):
             TokenizerError: If the file is not there, or a line is no entry.
         """
         try:
-            content = Path(path).read_bytes()
-            text = (gzip.decompress(content) if content.startswith(GZIP) else content).decode()
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            text = unpacked(Path(path).read_bytes())
+        except (OSError, DataError) as error:
             raise TokenizerError(f"lexicon '{path}' cannot be read: {error}.") from error
         words: dict[str, str] = {}
         for n, line in enumerate(text.splitlines(), 1):

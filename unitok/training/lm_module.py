@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -37,6 +37,7 @@ from unitok.tokenizers import (
 )
 from unitok.tokenizers.codec import CodecTokenizer
 from unitok.tokenizers.lexicon import Lexicon
+from unitok.tokenizers.word_model import WordModel
 from unitok.training.budget import last_step
 from unitok.training.ema import WeightAverage
 from unitok.training.meter import LossMeter
@@ -45,6 +46,8 @@ from unitok.training.schedules import ScheduleConfig, schedule_factor
 from unitok.vocabulary import Vocabulary
 
 __all__ = ["LMModule", "Objective"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class LMModule(L.LightningModule):
         generate: dict[str, dict[str, Any]] | None = None,
         init_from: str | None = None,
         lexicons: dict[str, Path] | None = None,
+        words: dict[str, Path] | None = None,
         objective: Objective | None = None,
         n_codebooks: int | None = None,
         place_codes: bool = True,
@@ -110,6 +114,7 @@ class LMModule(L.LightningModule):
             init_from: Checkpoint folder to go on from (fine-tuning): weights, vocabulary, tokenizers and tasks.
             lexicons: Files that say how words are said, by language (`unitok.tokenizers.lexicon`), for conditions that
                 cards mark `pronounced`; with `init_from`, more of them. A model without languages has one, of any name.
+            words: Word models (`unitok.tokenizers.word_model`), by language, for texts that are searched for; likewise.
             objective: With `init_from`: what training asks of the model, in place of what the checkpoint says.
             n_codebooks: Codebooks K of the codec to model; None: all.
             place_codes: Begin with embeddings of codes that lie as the codec's own vectors do, instead of random ones;
@@ -160,7 +165,9 @@ class LMModule(L.LightningModule):
             )
             if place_codes and isinstance(parts.audio_tokenizer, CodecTokenizer):
                 parts.lm.place_codes(parts.audio_tokenizer.codebook_vectors(), parts.vocabulary)
-        self._lexicons = {**parts.lexicons, **_load_lexicons(lexicons or {}, parts.vocabulary, adapter)}
+        known = parts.vocabulary.lang_names
+        self._lexicons = {**parts.lexicons, **_by_language("lexicons", lexicons, Lexicon.load, known, adapter)}
+        self._words = {**parts.words, **_by_language("words", words, WordModel.load, known, adapter)}
         parts.lm.recompute_activations(recompute_activations)
         self.lm, self.vocabulary, self.tasks = parts.lm, parts.vocabulary, _with_defaults(parts.tasks, generate or {})
         # Not attributes of their own: a codec is a module, whose weights are neither trained nor stored here.
@@ -217,6 +224,7 @@ class LMModule(L.LightningModule):
             notes,
             semantic_tokenizer=self.semantic_tokenizer,
             lexicons=self._lexicons,
+            words=self._words,
         )
 
     @property
@@ -405,17 +413,23 @@ def _begun(
     return Checkpoint(lm, vocabulary, text_tokenizer, audio_tokenizer, cards, semantic_tokenizer=semantic_tokenizer)
 
 
-def _load_lexicons(paths: Mapping[str, Path], vocabulary: Vocabulary, adapter: Adapter | None) -> dict[str, Lexicon]:
+def _by_language(
+    name: str,
+    paths: Mapping[str, Path] | None,
+    load: Callable[[Path], T],
+    langs: Sequence[str],
+    adapter: Adapter | None,
+) -> dict[str, T]:
+    """Load what there is for languages: lexicons, word models."""
     if paths and adapter:
-        raise UnitokError("model.init_args: lexicons are not set with adapter, which holds none. Remove them.")
-    langs = vocabulary.lang_names
-    for lang in paths:
+        raise UnitokError(f"model.init_args: {name} are not set with adapter, which holds none. Remove them.")
+    for lang in paths or {}:
         if langs and lang not in langs:
             raise UnitokError(
-                f"model.init_args.lexicons: the model has no language '{lang}'.{suggest(lang, langs)} "
+                f"model.init_args.{name}: the model has no language '{lang}'.{suggest(lang, langs)} "
                 f"Its languages: {', '.join(langs)}."
             )
-    return {lang: Lexicon.load(path) for lang, path in paths.items()}
+    return {lang: load(path) for lang, path in (paths or {}).items()}
 
 
 def _check_semantic(cards: Mapping[str, Task], tokenizer: SemanticTokenizer | None) -> None:

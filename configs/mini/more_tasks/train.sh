@@ -4,6 +4,7 @@
 #   bash configs/mini/more_tasks/train.sh                  # all of it, in this order; a stopped run goes on where it was
 #   bash configs/mini/more_tasks/train.sh records lm       # some stages
 #   bash configs/mini/more_tasks/train.sh said             # after corpora and records: `tts` from words as they are said, said_speech.yaml and said.yaml
+#   bash configs/mini/more_tasks/train.sh words bilingual  # after them: words for `asr` to weigh, Spanish beside English, bilingual.yaml
 #   bash configs/mini/more_tasks/train.sh every_task       # after them: 37 tasks, every_task.yaml
 #
 # Settings, from the environment: SCALE of the corpora (1; 0.01 rehearses), JOBS made at once (2), LM (more flags of the training).
@@ -16,11 +17,12 @@ unitok() { "$PYTHON" -m unitok "$@"; }
 export -f unitok
 export OUT SCALE PYTHON # for the shells of `each`
 
-# name, items to train on, items held out, audio fields, options of `unitok synth`
+# name, items to train on, items held out, audio fields (-: none), options of `unitok synth`
 CORPORA="
 grammar 12000 100 audio --seed 41
-wordnet 18000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
-translation 4000 200 audio,target_audio --corpus translation --seed 43
+wordnet 36000 100 audio --sentences wordnet --seed 42 --rate 0.9,1.15 --pitch 0.9,1.12
+translation 9000 200 audio,target_audio --corpus translation --seed 43
+pairs 60000 200 - --corpus translation --text-only --seed 53
 sounds 3000 200 audio --corpus sounds --seed 44
 questions 3000 200 audio,mixture_audio,edited_audio --corpus questions --seed 45
 languages 1500 200 audio --corpus languages --seed 46
@@ -47,7 +49,7 @@ speak() {
 
 record() {
   local name=$1 split=$3 fields=$4
-  unitok prepare --manifest "$OUT/corpus/$split/$name/manifest.jsonl" --tokenizer unitok/checkpoints/mini/tokenizers/audio --out "$OUT/shards/$split/$name" --audio-fields "$fields"
+  unitok prepare --manifest "$OUT/corpus/$split/$name/manifest.jsonl" --tokenizer unitok/checkpoints/mini/tokenizers/audio --out "$OUT/shards/$split/$name" --audio-fields "${fields#-}"
 }
 
 stage_corpora() {
@@ -73,6 +75,16 @@ stage_said() {
     last=$OUT/${part}_lm/checkpoints/last.ckpt
     unitok fit --config "$HERE/lm.yaml" --config "$HERE/$part.yaml" $([[ -f $last ]] && echo "--ckpt_path=$last") $LM
   done
+}
+
+stage_words() {
+  sed -n '/^[^ ]/{s/[^|]*| *//; s/"[^"]*"//g; p}' /usr/share/wordnet/data.* >"$OUT/definitions.txt" # without the examples, some of which are held out
+  unitok words --texts "$OUT/definitions.txt" --manifest "$OUT"/corpus/train/{wordnet,grammar}/manifest.jsonl --least 6 --out "$OUT/words.tsv.xz"
+}
+
+stage_bilingual() {
+  local last=$OUT/bilingual_lm/checkpoints/last.ckpt
+  unitok fit --config "$HERE/lm.yaml" --config "$HERE/bilingual.yaml" $([[ -f $last ]] && echo "--ckpt_path=$last") $LM
 }
 
 stage_every_task() {
