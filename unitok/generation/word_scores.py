@@ -48,10 +48,15 @@ class WordScores:
         self._model, self._spelling = model, spelling
         anchor = tokenizer.encode("a")  # a tokenizer may leave out a space at the beginning
         n = len(tokenizer.decode(anchor))
-        pieces = [tokenizer.decode([*anchor, id])[n:].lower().replace("’", "'") for id in range(tokenizer.size)]
+        pieces = [_read_as(tokenizer.decode([*anchor, id])[n:]) for id in range(tokenizer.size)]
         ids = vocabulary.text_to_tokens(range(tokenizer.size))
         self._pieces = dict(zip(ids, pieces, strict=True))
+        place_of = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+        self._ids, self._different = torch.tensor(ids), list(place_of)
+        self._which = torch.tensor([place_of[piece] for piece in pieces])
         self.gains = lru_cache(maxsize=4096)(self._gains)
+        self._gain = lru_cache(maxsize=65536)(self._gain_of_word)
+        self._begins = lru_cache(maxsize=65536)(spelling.begins)
 
     def following(self, place: Place, id: int) -> Place:
         """Return where a text stands with one more id."""
@@ -60,9 +65,7 @@ class WordScores:
     def _gains(self, place: Place, end: int, size: int) -> Tensor:
         """Return what each id adds to the score of a text that stands somewhere, `[size]`; `end` ends the text."""
         gains = torch.zeros(size)
-        for id, piece in self._pieces.items():
-            if id < size:
-                gains[id] = self._read(place, piece)[0]
+        gains[self._ids] = torch.tensor([self._read(place, piece)[0] for piece in self._different])[self._which]
         gains[end] = self._read(place, BOUNDARY)[0]
         return gains
 
@@ -70,8 +73,8 @@ class WordScores:
         """Return what a piece of text adds, and where the text then stands."""
         gain, (after, letters) = 0.0, place
         for character in piece:
-            if character.isalpha() or (character == "'" and letters != ""):
-                if letters is not None and not self._spelling.begins(letters := letters + character):
+            if character not in (" ", BOUNDARY) and (character != "'" or letters != ""):
+                if letters is not None and not self._begins(letters := letters + character):
                     gain, letters = gain + self._gain(letters, after), None
                 continue
             if letters:
@@ -80,13 +83,27 @@ class WordScores:
             elif letters is None:
                 after = ""
             letters = ""
-            if character in PHRASE_ENDS and after != BOUNDARY:
+            if character == BOUNDARY and after != BOUNDARY:
                 gain, after = gain + self._gain(BOUNDARY, after), BOUNDARY
         return gain, Place(after, letters)
 
-    def _gain(self, word: str, after: str) -> float:
+    def _gain_of_word(self, word: str, after: str) -> float:
         is_known = word == BOUNDARY or self._spelling.has(word)
         return self._model.log_probability(word, after, is_known) + USUAL
+
+
+def _read_as(piece: str) -> str:
+    """Return what words see of a piece: lower-case letters, apostrophes, ends of phrases, and spaces for all else.
+
+    What is less than a character (bytes of one) is a letter that no word has.
+    """
+
+    def read(character: str) -> str:
+        if character.isalpha() or character in "'’\ufffd":
+            return character.replace("’", "'")
+        return BOUNDARY if character in PHRASE_ENDS else " "
+
+    return "".join(map(read, piece.lower()))
 
 
 class ScoresByLanguage:
