@@ -8,6 +8,7 @@ from unitok.errors import CardError, MissingWeightsError, TokenizerError
 from unitok.tokenizers import TextTokenizer, load_text_tokenizer, save_tokenizer
 from unitok.tokenizers.bytes import ByteTokenizer
 from unitok.tokenizers.characters import CharacterTokenizer, PhonemeTokenizer
+from unitok.tokenizers.lexicon import Pronounced
 from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
 
 WORDS = (
@@ -37,6 +38,49 @@ def test_sentencepiece_learns_words_and_gives_text_back(spm):
     assert spm.size == 308
     assert spm.decode(ids) == text
     assert [spm.piece(id) for id in ids] == ["▁the", "▁lazy", "▁wizards", "▁jumps"]
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return SentencePieceTokenizer.train(sentences(), 285, name="letters", normalization="nmt_nfkc_cf")
+
+
+def test_a_grown_tokenizer_needs_fewer_ids_and_the_old_ones_stay(letters, tmp_path):
+    grown = letters.grown(sentences(), 305, name="more")
+    assert (grown.name, grown.size, letters.size) == ("more", 305, 285)
+    assert grown.begins_as(letters)
+    assert not letters.begins_as(grown)
+    assert [grown.piece(id) for id in range(285)] == [letters.piece(id) for id in range(285)]
+    text = "The lazy Wizards jumps, Zürich"
+    assert len(grown.encode(text)) < len(letters.encode(text))
+    assert grown.decode(grown.encode(text)) == letters.decode(letters.encode(text))
+    assert grown.model == letters.grown(sentences(), 305).model
+    again = load_text_tokenizer(save_tokenizer(grown, tmp_path / "grown"))
+    assert (again.fingerprint, again.encode(text)) == (grown.fingerprint, grown.encode(text))
+    assert grown.fingerprint != SentencePieceTokenizer(grown.model).fingerprint
+
+
+def test_words_as_they_are_said_are_spelled_as_before_it_grew(letters):
+    grown = letters.grown(sentences(), 300).grown(sentences(seed=1), 305)
+    said = "the lazy kwɪk wizards"
+    assert grown.encode(Pronounced(said)) == letters.encode(said) != grown.encode(said)
+
+
+def test_new_pieces_are_spelled_by_the_ids_that_stood_for_them(letters):
+    grown = letters.grown(sentences(), 305)
+    for id in range(285, 305):
+        spelled = letters.spelled(grown.piece(id))
+        assert len(spelled) > 1
+        assert "".join(letters.piece(part) for part in spelled) == grown.piece(id)
+
+
+def test_what_cannot_grow_says_so(letters):
+    with pytest.raises(TokenizerError, match="size is 285, tokenizer 'letters' has 285 ids"):
+        letters.grown(sentences(), 285)
+    with pytest.raises(TokenizerError, match="'letters' cannot grow to 900 ids: the texts give too few pieces"):
+        letters.grown(sentences(), 900)
+    with pytest.raises(TokenizerError, match="'bpe' cannot grow: it is of another model type than unigram"):
+        SentencePieceTokenizer.train(sentences(), 285, model_type="bpe", name="bpe").grown(sentences(), 300)
 
 
 @pytest.mark.parametrize("text", ["Zürich 東京 🦊 naïve", "a\tb", "", "QUICK"])

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Timer
 from records_for_tests import write_records
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_tokenizers_text import sentences
 from training_runs import fit, module, stack
 
 from unitok.checkpoint import load_checkpoint
@@ -22,7 +23,9 @@ from unitok.model.adapter import Adapter
 from unitok.model.config import LMConfig
 from unitok.model.losses import LMOutput
 from unitok.tasks import Task
+from unitok.tokenizers import save_tokenizer
 from unitok.tokenizers.lexicon import Lexicon
+from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
 from unitok.training.callbacks import CheckpointFolder
 from unitok.training.lm_module import LMModule, Objective
 from unitok.training.meter import LossMeter
@@ -128,12 +131,39 @@ def test_a_vocabulary_that_outgrows_its_spare_ids_gets_new_rows_and_keeps_the_ol
     assert torch.equal(grown.lm.head.weight[: len(lm.lm.head.weight)], lm.lm.head.weight)
 
 
+def test_text_may_go_on_in_more_pieces_that_begin_as_what_they_are_made_of(tmp_path):
+    texts = sentences()
+    old = SentencePieceTokenizer.train(texts, 285, name="old")
+    new = old.grown(texts, 288)
+    save_tokenizer(old, tmp_path / "old"), save_tokenizer(new, tmp_path / "new")
+    lm = module(text_tokenizer=str(tmp_path / "old"))
+    lm.export(tmp_path / "model")
+    grown = LMModule(init_from=str(tmp_path / "model"), text_tokenizer=str(tmp_path / "new"))
+    assert grown.text_tokenizer.fingerprint == new.fingerprint
+    assert grown.vocabulary.text_size == 288
+    ids = grown.vocabulary.text_to_tokens(range(288))
+    for i in range(285, 288):
+        made_of = [ids[j] for j in old.spelled(new.piece(i))]
+        for weight, rows in (
+            (grown.lm.embedding.weight, torch.tensor([ids[i], *made_of])),
+            (grown.lm.head.weight, torch.searchsorted(grown.lm.slot0_ids, torch.tensor([ids[i], *made_of]))),
+        ):
+            torch.testing.assert_close(weight[rows[0]], weight[rows[1:]].mean(dim=0))
+    V = lm.vocabulary.size
+    assert torch.equal(grown.lm.embedding.weight[:V], lm.lm.embedding.weight)
+    grown.export(tmp_path / "grown")
+    assert load_checkpoint(tmp_path / "grown").text_tokenizer.encode(texts[0]) == new.encode(texts[0])
+    for wrong in ({"text_tokenizer": "bytes"}, {"text_tokenizer": str(tmp_path / "new"), "adapter": Adapter(rank=2)}):
+        with pytest.raises(UnitokError, match=r"text_tokenizer '.*' was not grown from that of 'model', or an adapter"):
+            LMModule(init_from=str(tmp_path / "model"), **wrong)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({}, "not set: lm, text_tokenizer, audio_tokenizer, tasks"),
         ({"objective": Objective(local_fraction=0.5)}, "objective is for init_from"),
-        ({"init_from": "x", "text_tokenizer": "bytes"}, "text_tokenizer cannot be set with init_from"),
+        ({"init_from": "x", "audio_tokenizer": "toy_audio"}, "audio_tokenizer cannot be set with init_from"),
     ],
 )
 def test_settings_that_are_missing_or_contradict_are_named(settings, message):

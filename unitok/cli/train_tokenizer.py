@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
 
 __all__ = ["EXAMPLE", "add_arguments", "run"]
 
@@ -40,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="one id each for its letters of the IPA, for words as they are said",
     )
+    parser.add_argument(
+        "--grow",
+        metavar="FOLDER",
+        help="a text tokenizer of type unigram to give more pieces, so that a model that has it can go on with them",
+    )
     parser.add_argument("--notes", action="store_true", help="one id each for the notes <C-1> … <G9> and <rest>")
 
 
@@ -57,15 +66,17 @@ def run(args: argparse.Namespace) -> int:
     symbols += note_symbols() if args.notes else []
     symbols += Lexicon.load(args.lexicon).letters if args.lexicon is not None else []
     texts = args.text_file if args.text_file is not None else _texts(args.manifest, args.text_fields.split(","))
-    normalization = "nmt_nfkc" if args.keep_case else "nmt_nfkc_cf"
-    tokenizer = SentencePieceTokenizer.train(
-        texts,
-        args.size,
-        name=args.out.name,
-        model_type=args.model_type,
-        normalization=normalization,
-        symbols=symbols,
-    )
+    if args.grow is not None:
+        tokenizer = _grown(args, symbols, texts)
+    else:
+        tokenizer = SentencePieceTokenizer.train(
+            texts,
+            args.size,
+            name=args.out.name,
+            model_type=args.model_type,
+            normalization="nmt_nfkc" if args.keep_case else "nmt_nfkc_cf",
+            symbols=symbols,
+        )
     save_tokenizer(tokenizer, args.out)
     print(f"{args.out}: {tokenizer.size} ids, {tokenizer.fingerprint}")
     return 0
@@ -82,3 +93,17 @@ def _texts(manifests: list[Path], fields: list[str]) -> list[str]:
             raise DataError(f"{manifest}: no row has text in {', '.join(fields)}. Name the fields with --text-fields.")
         texts += found
     return texts
+
+
+def _grown(args: argparse.Namespace, symbols: list[str], texts: list[str] | Path) -> SentencePieceTokenizer:
+    from unitok.errors import TokenizerError
+    from unitok.files import read_lines
+    from unitok.tokenizers import load_text_tokenizer
+    from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
+
+    old = load_text_tokenizer(args.grow)
+    if not isinstance(old, SentencePieceTokenizer):
+        raise TokenizerError(f"--grow: '{args.grow}' is no SentencePiece tokenizer; only such can grow.")
+    if symbols or args.keep_case or args.model_type != "unigram":
+        raise TokenizerError("--grow adds pieces only. Leave out --model-type, --keep-case and what adds symbols.")
+    return old.grown(read_lines(texts) if isinstance(texts, Path) else texts, args.size)

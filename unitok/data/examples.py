@@ -23,7 +23,7 @@ from unitok.sequence import TokenSequence
 from unitok.tasks import Field, SequenceBuilder, Task
 from unitok.tasks.builder import cut_pieces
 from unitok.tasks.field import CUT_SOURCES, names_in, numbered
-from unitok.tokenizers.lexicon import WORD, words_of
+from unitok.tokenizers.lexicon import WORD, Pronounced, words_of
 
 __all__ = ["MixDataset", "TaskExamples"]
 
@@ -293,8 +293,9 @@ class TaskExamples:
         @cache
         def longest(part: str) -> int:
             if len(words := words_of(part)) > 1:  # of which one may be said and another spelled
-                return sum(map(longest, words)) + len(encode(WORD.sub("", part)))
-            return max(len(encode(f" {one}")) for one in (part, *(lexicon.pronounce(part) for lexicon in lexicons)))
+                return sum(map(longest, words)) + len(encode(Pronounced(WORD.sub("", part))))
+            said = [lexicon.pronounce(part) for lexicon in lexicons]
+            return max(len(encode(Pronounced(f" {one}"))) for one in (part, *said))
 
         positions = [sum(map(longest, text.split())) if text else 0 for text in texts]
         return np.array([text is not None for text in texts], bool), np.array(positions, np.int64)

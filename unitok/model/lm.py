@@ -154,6 +154,21 @@ class UnitokLM(nn.Module):
             target[name][tuple(slice(size) for size in tensor.shape)] = tensor
         return new
 
+    @torch.no_grad()
+    def begin_as(self, others: Mapping[int, Sequence[int]]) -> None:
+        """Let ids begin as the mean of others, in the embedding and among the outputs of slot 0.
+
+        Args:
+            others: Ids that slot 0 can hold -> the ids that stood for what each means.
+        """
+        for id, parts in others.items():
+            ids = torch.tensor([id, *parts], device=self.slot0_ids.device)
+            tables = [(self.embedding.weight, ids)]
+            if self.head is not None:
+                tables.append((self.head.weight, torch.searchsorted(self.slot0_ids, ids)))
+            for weight, rows in tables:
+                weight[rows[0]] = weight[rows[1:]].mean(dim=0)
+
     def coarse(self, tokens: Tensor, frame_mask: Tensor) -> Tensor:
         """Return tokens `[B, S, K]` as the global stage takes them: target frames keep codebooks below Kc only."""
         fine = torch.arange(self.n_codebooks, device=tokens.device) >= self.n_coarse

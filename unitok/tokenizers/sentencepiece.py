@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 from unitok.errors import MissingWeightsError, TokenizerError, suggest
 from unitok.tokenizers.base import check_ids, check_text, read_tokenizer_card, write_card
+from unitok.tokenizers.lexicon import Pronounced
 from unitok.tokenizers.settings import SentencePieceSettings, weights_file
 
 __all__ = ["MODEL_FILE", "SentencePieceTokenizer"]
@@ -37,15 +39,14 @@ class SentencePieceTokenizer:
         Raises:
             TokenizerError: If they are none.
         """
-        import sentencepiece
-
         self.settings = settings or SentencePieceSettings(name="sentencepiece")
         self.name = self.settings.name
         self.model = model
-        self._processor: Any = sentencepiece.SentencePieceProcessor()
         try:
-            self._processor.LoadFromSerializedProto(model)
-        except RuntimeError as error:
+            self._processor = _processor(model)
+            n = self.settings.pronounced_by
+            self._pronouncer = self._processor if n is None else _processor(_first_pieces(model, n))
+        except (RuntimeError, ValueError) as error:
             raise TokenizerError(
                 f"tokenizer '{self.name}': its model is no SentencePiece model, or is damaged."
             ) from error
@@ -137,6 +138,58 @@ class SentencePieceTokenizer:
             raise TokenizerError(_training_problem(size, byte_fallback, str(error))) from error
         return cls(output.getvalue(), SentencePieceSettings(name=name, description=f"{model_type}, {size} ids"))
 
+    def grown(self, texts: Iterable[str], size: int, name: str | None = None) -> SentencePieceTokenizer:
+        """Return this tokenizer with more pieces, so that texts take fewer ids; the ids there are mean what they meant.
+
+        Words as they are said (`Pronounced`) are spelled as before: a model that reads them reads what it knows.
+
+        Args:
+            texts: Where the new pieces are learned from.
+            size: Number of ids, those that there are included.
+            name: Name of the new tokenizer; default: that of this one.
+
+        Raises:
+            TokenizerError: If the texts do not give so many pieces, or this model does not take the likeliest ones
+                (it is none of type `unigram`).
+        """
+        if size <= self.size:
+            raise TokenizerError(f"size is {size}, tokenizer '{self.name}' has {self.size} ids. Say more.")
+        known = {self.piece(id) for id in range(self.size) if not self._processor.IsByte(id)}
+        n_pieces = size - self.size + len(known)  # of which no more than those known can be no new ones
+        plain = [self.decode(self.encode(text)) for text in texts]
+        try:
+            learned = self.train(plain, n_pieces, byte_fallback=False, normalization="identity")
+        except TokenizerError as error:
+            raise TokenizerError(
+                f"tokenizer '{self.name}' cannot grow to {size} ids: the texts give too few pieces. Say less, or use "
+                "more text."
+            ) from error
+        scored = [(learned._processor.GetScore(id), learned.piece(id)) for id in range(learned.size)]
+        new = sorted((one for one in scored if one[1] not in known), reverse=True)[: size - self.size]
+        model = self.model + b"".join(_piece_field(piece, score) for score, piece in new)
+        description = f"{self.settings.description}, grown to {size} ids".lstrip(", ")
+        settings = replace(
+            self.settings,
+            name=name or self.name,
+            description=description,
+            fingerprint=None,
+            pronounced_by=self.settings.pronounced_by or self.size,
+        )
+        grown = SentencePieceTokenizer(model, settings)
+        if grown.size != size or not set(range(self.size, size)) & set(grown.encode(new[0][1].replace("▁", " "))):
+            raise TokenizerError(f"tokenizer '{self.name}' cannot grow: it is of another model type than unigram.")
+        return grown
+
+    def begins_as(self, other: SentencePieceTokenizer) -> bool:
+        """Do all ids of another mean here what they mean there?"""
+        return other.size <= self.size and all(self.piece(id) == other.piece(id) for id in range(other.size))
+
+    def spelled(self, piece: str) -> list[int]:
+        """Return the ids that a piece is made of, `▁` for a space, without the space that begins every text."""
+        anchor = "\ue000"  # of private use: no piece has it
+        before = self.encode(anchor)
+        return self.encode(anchor + piece.replace("▁", " "))[len(before) :]
+
     @property
     def size(self) -> int:
         """Number of ids."""
@@ -147,7 +200,8 @@ class SentencePieceTokenizer:
         """Hash of the model."""
         from unitok.tokenizers.weights import fingerprint
 
-        return fingerprint("sentencepiece", {"version": self.settings.version}, self.model)
+        said = {} if self.settings.pronounced_by is None else {"pronounced_by": self.settings.pronounced_by}
+        return fingerprint("sentencepiece", {"version": self.settings.version, **said}, self.model)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`; the text comes back as the model's normalisation leaves it.
@@ -155,7 +209,8 @@ class SentencePieceTokenizer:
         Raises:
             TokenizerError: If `text` is no text.
         """
-        return list(self._processor.EncodeAsIds(check_text(text)))
+        processor = self._pronouncer if isinstance(text, Pronounced) else self._processor
+        return list(processor.EncodeAsIds(check_text(text)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`.
@@ -204,3 +259,62 @@ def _training_problem(size: int, byte_fallback: bool, message: str) -> str:
         bytes_note = " (256 of them bytes; byte_fallback=False saves them)" if byte_fallback else ""
         return f"size is {size}, at least {least} ids are needed{bytes_note}. Use size={least} or more."
     return f"SentencePiece could not train with size={size}: {message.strip() or 'no text was given'}"
+
+
+def _processor(model: bytes) -> Any:
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(model)
+    return processor
+
+
+# A model is a message of Protocol Buffers. Its field 1 is a piece, repeated: 1 the text, 2 the score, a float.
+PIECE, LENGTH_PREFIXED = 1, 2
+
+
+def _piece_field(piece: str, score: float) -> bytes:
+    """Return what to append to a model so that it has one piece more."""
+    text = piece.encode()
+    message = bytes([PIECE << 3 | LENGTH_PREFIXED]) + _varint(len(text)) + text + bytes([2 << 3 | 5])
+    message += struct.pack("<f", score)
+    return bytes([PIECE << 3 | LENGTH_PREFIXED]) + _varint(len(message)) + message
+
+
+def _first_pieces(model: bytes, n: int) -> bytes:
+    """Return a model with its first pieces only.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    kept, place = bytearray(), 0
+    while place < len(model):
+        start = place
+        if model[place] & 7 != LENGTH_PREFIXED:  # all fields of a model are messages
+            raise ValueError("no SentencePiece model")
+        is_piece = model[place] >> 3 == PIECE
+        length, place = _read_varint(model, place + 1)
+        place += length
+        n -= is_piece
+        if not is_piece or n >= 0:
+            kept += model[start:place]
+    return bytes(kept)
+
+
+def _varint(value: int) -> bytes:
+    """Return a number as Protocol Buffers write it: seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _read_varint(content: bytes, place: int) -> tuple[int, int]:
+    """Return the number at a place, and the place behind it."""
+    value = shift = 0
+    while True:
+        byte = content[place]
+        value, shift, place = value | (byte & 127) << shift, shift + 7, place + 1
+        if byte < 128:
+            return value, place

@@ -426,11 +426,14 @@ class SentencePieceSettings(Settings):
 
     model: str | None = None
     """The trained model, a file."""
+    pronounced_by: int | None = None
+    """Only the ids below this one spell words as they are said (`Pronounced`); None: all do."""
 
     @classmethod
     def read(cls, reader: CardReader) -> dict[str, Any]:
         """Take the keys of a SentencePiece card."""
-        return {**Settings.read(reader), "model": reader.take("model", str)}
+        more = {"model": reader.take("model", str), "pronounced_by": reader.take("pronounced_by", int, minimum=1)}
+        return {**Settings.read(reader), **more}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import lightning as L
 import torch
@@ -37,6 +37,7 @@ from unitok.tokenizers import (
 )
 from unitok.tokenizers.codec import CodecTokenizer
 from unitok.tokenizers.lexicon import Lexicon
+from unitok.tokenizers.sentencepiece import SentencePieceTokenizer
 from unitok.tokenizers.word_model import WordModel
 from unitok.training.budget import last_step
 from unitok.training.ema import WeightAverage
@@ -103,7 +104,8 @@ class LMModule(L.LightningModule):
 
         Args:
             lm: Sizes of the model; with `init_from`, those of the checkpoint.
-            text_tokenizer: Name, card or folder of the text tokenizer; with `init_from`, that of the checkpoint.
+            text_tokenizer: Name, card or folder of the text tokenizer; with `init_from`, that of the checkpoint, or one
+                that was grown from it (`unitok train-tokenizer --grow`).
             audio_tokenizer: Name, card or folder of the codec; with `init_from`, that of the checkpoint.
             semantic_tokenizer: Name, card or folder of what makes semantic tokens, for tasks with fields of that kind;
                 with `init_from`, that of the checkpoint, or one for a checkpoint that has none.
@@ -144,7 +146,6 @@ class LMModule(L.LightningModule):
         if init_from is not None:
             settings = {
                 "lm": lm,
-                "text_tokenizer": text_tokenizer,
                 "audio_tokenizer": audio_tokenizer,
                 "n_codebooks": n_codebooks,
             }
@@ -152,7 +153,7 @@ class LMModule(L.LightningModule):
             base = load_checkpoint(init_from)
             self._instructed = {name for name, task in base.tasks.items() if task.instructions}
             self._adapter = (adapter, Base.of(init_from, base)) if adapter else None
-            parts = _continued(base, tasks or [], langs or [], adapter, semantic_tokenizer)
+            parts = _continued(base, tasks or [], langs or [], adapter, semantic_tokenizer, text_tokenizer)
             _change_objective(parts.lm, objective)
         elif adapter is not None:
             raise UnitokError("model.init_args: adapter needs init_from: an adapter belongs to a trained model.")
@@ -451,9 +452,14 @@ def _check_not_set(settings: Mapping[str, Any], folder: str) -> None:
 
 
 def _continued(
-    base: Checkpoint, tasks: list[str], langs: list[str], adapter: Adapter | None, semantic: str | None
+    base: Checkpoint,
+    tasks: list[str],
+    langs: list[str],
+    adapter: Adapter | None,
+    semantic: str | None,
+    text: str | None,
 ) -> Checkpoint:
-    """Return the parts of a checkpoint, grown by tasks, languages and semantic ids; what was there stays."""
+    """Return the parts of a checkpoint, grown by tasks, languages, text and semantic ids; what was there stays."""
     if (stored := weight_type(base.lm)) != "float32":
         raise UnitokError(
             f"init_from: the weights of '{base.name}' are stored as {stored}, which is for generation. "
@@ -466,10 +472,39 @@ def _continued(
     cards = {task.name: task for task in map(Task.load, tasks)}
     _check_semantic(cards, semantic_tokenizer)
     semantic_size = semantic_tokenizer.size if semantic_tokenizer else None
-    vocabulary = base.vocabulary.grow(tasks=list(cards), langs=langs, semantic_size=semantic_size)
+    text_tokenizer = _grown_text(base, text, adapter)
+    vocabulary = base.vocabulary.grow(
+        tasks=list(cards),
+        langs=langs,
+        text_size=max(base.vocabulary.text_size, text_tokenizer.size),
+        semantic_size=semantic_size,
+    )
     lm = begin_adapter(base, vocabulary, adapter) if adapter else base.lm.grown(vocabulary)
+    if isinstance(text_tokenizer, SentencePieceTokenizer) and text_tokenizer is not base.text_tokenizer:
+        lm.begin_as(_spelled_before(base, text_tokenizer, vocabulary))
     parts = {"lm": lm.train(), "vocabulary": vocabulary, "tasks": {**base.tasks, **cards}}
-    return replace(base, **parts, semantic_tokenizer=semantic_tokenizer)
+    return replace(base, **parts, text_tokenizer=text_tokenizer, semantic_tokenizer=semantic_tokenizer)
+
+
+def _grown_text(base: Checkpoint, name: str | None, adapter: Adapter | None) -> TextTokenizer:
+    """Return the text tokenizer to go on with: that of the checkpoint, or one that was grown from it."""
+    if name is None:
+        return base.text_tokenizer
+    old, new = base.text_tokenizer, load_text_tokenizer(name)
+    alike = isinstance(old, SentencePieceTokenizer) and isinstance(new, SentencePieceTokenizer) and new.begins_as(old)
+    if alike and adapter is None:
+        return new
+    raise UnitokError(
+        f"model.init_args: text_tokenizer '{name}' was not grown from that of '{base.name}', or an adapter is "
+        "trained. With init_from it is the checkpoint's, or made of it by unitok train-tokenizer --grow."
+    )
+
+
+def _spelled_before(base: Checkpoint, new: SentencePieceTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
+    """Return each new id of text, and the ids that spelled it in the checkpoint."""
+    old = cast(SentencePieceTokenizer, base.text_tokenizer)
+    ids = vocabulary.text_to_tokens(range(new.size))
+    return {ids[i]: [ids[j] for j in old.spelled(new.piece(i))] for i in range(old.size, new.size)}
 
 
 def _change_objective(lm: UnitokLM, objective: Objective | None) -> None:
