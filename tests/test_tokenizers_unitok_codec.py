@@ -143,3 +143,30 @@ def test_a_loaded_codec_goes_on_learning_from_its_codes(tokenizer: UnitokCodecTo
     moved = (codebook.vectors - before).norm(dim=-1) / before.norm(dim=-1)
     assert float(moved.max()) > 0
     assert float(moved.median()) < 0.5
+
+
+def test_a_decoder_in_8_bits_takes_half_the_space_and_codes_stay(tokenizer: UnitokCodecTokenizer, tmp_path) -> None:
+    small = UnitokCodecTokenizer(tokenizer.model, "tiny", decoder_bits=8)
+    folders = [save_tokenizer(one, tmp_path / name) for one, name in ((tokenizer, "a"), (small, "b"))]
+    loaded = UnitokCodecTokenizer.load(folders[1])
+    assert (loaded.decoder_bits, loaded.fingerprint) == (8, tokenizer.fingerprint)
+    wav = torch.randn(1, 1, 4000) * 0.1
+    codes = tokenizer.encode(wav, 8000).codes
+    assert torch.equal(loaded.encode(wav, 8000).codes, codes)
+    after = loaded.decode(codes)
+    assert not torch.equal(tokenizer.decode(codes), after)
+    stored = loaded.model.state_dict()
+    for name, weight in tokenizer.model.state_dict().items():
+        off = (weight - stored[name]).abs()
+        if name.startswith("decoder.") and weight.ndim > 1:
+            steps = weight.abs().flatten(1).amax(dim=1) / 127
+            assert (off.flatten(1).amax(dim=1) <= 0.501 * steps + 1e-7).all()
+        else:
+            assert not off.any()
+    again = UnitokCodecTokenizer.load(save_tokenizer(loaded, tmp_path / "c"))
+    torch.testing.assert_close(again.decode(codes), after, rtol=1e-4, atol=1e-6)
+    n_matrices = sum(w.numel() for w in tokenizer.model.decoder.state_dict().values() if w.ndim > 1)
+    saved = [(folder / "model.safetensors").stat().st_size for folder in folders]
+    assert saved[0] - saved[1] > n_matrices / 2
+    with pytest.raises(TokenizerError, match="decoder_bits is 4, allowed: 8 or 16"):
+        UnitokCodecTokenizer(tokenizer.model, "tiny", decoder_bits=4)

@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LANG=FILE",
         help="word model of a language (unitok words), in place of the one there is; repeatable",
     )
+    parser.add_argument(
+        "--decoder-bits",
+        type=int,
+        choices=(8, 16),
+        help="of a codec of unitok's own: in which the decoder's weights are stored (default: as they are)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--dtype",
@@ -55,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from unitok.convert.mixing import mix_checkpoints
     from unitok.convert.text_models import export_text_model
     from unitok.errors import UnitokError
+    from unitok.tokenizers.unitok_codec import UnitokCodecTokenizer
 
     checkpoint = load_checkpoint(args.model)
     if args.mix:
@@ -66,6 +73,11 @@ def run(args: argparse.Namespace) -> int:
         if langs and lang not in langs:
             raise UnitokError(f"--words: the model has no language '{lang}'. Its languages: {', '.join(langs)}.")
     checkpoint = replace(checkpoint, words={**checkpoint.words, **words})
+    if args.decoder_bits is not None:
+        codec = checkpoint.audio_tokenizer
+        if not isinstance(codec, UnitokCodecTokenizer):
+            raise UnitokError(f"--decoder-bits is for a codec of unitok's own, '{codec.name}' is none. Leave it out.")
+        codec.decoder_bits = args.decoder_bits
     if args.to == "unitok":
         print(f"{save_checkpoint(args.out, checkpoint, dtype=args.dtype)}: unitok.load('{args.out}') loads it.")
     else:

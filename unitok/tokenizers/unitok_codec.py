@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unitok.errors import CardError
+from unitok.errors import CardError, TokenizerError
 from unitok.model.codec import CodecConfig, NeuralCodec
 from unitok.model.phase import follow_phases, phase_steps
 from unitok.tokenizers.base import write_card
@@ -28,6 +28,8 @@ __all__ = ["UnitokCodecTokenizer"]
 CHUNK_SECONDS = 10.0
 TRAINING_ONLY = (".counts", ".sums")
 """Ends of the names of what codebooks need to go on learning, but not to code."""
+SCALES = ".row_scales"
+"""End of the name of the scales of a weight that is stored in whole numbers."""
 
 
 class UnitokCodecTokenizer(CodecTokenizer):
@@ -35,9 +37,19 @@ class UnitokCodecTokenizer(CodecTokenizer):
 
     model: NeuralCodec
 
-    def __init__(self, codec: NeuralCodec, name: str, description: str = ""):
-        """Wrap a codec; it is put into evaluation mode."""
-        self.model = codec.eval()
+    def __init__(self, codec: NeuralCodec, name: str, description: str = "", decoder_bits: int = 16):
+        """Wrap a codec; it is put into evaluation mode.
+
+        Args:
+            codec: The network.
+            name: Name of the tokenizer.
+            description: What it is.
+            decoder_bits: In which the decoder's weights are stored: 16 (float16), or 8 (whole numbers, a scale for each
+                row), which takes half the space. Codes are the same.
+        """
+        if decoder_bits not in (8, 16):
+            raise TokenizerError(f"decoder_bits is {decoder_bits}, allowed: 8 or 16.")
+        self.model, self.decoder_bits = codec.eval(), decoder_bits
         self.name, self.description = name, description
         self.sample_rate_hz, self.channels = codec.config.sample_rate_hz, 1
         self.frame_rate_hz, self.codebook_size = codec.config.frame_rate_hz, codec.config.codebook_size
@@ -61,9 +73,9 @@ class UnitokCodecTokenizer(CodecTokenizer):
             raise CardError(f"{where}: is no card of a unitok codec ({type(error).__name__}: {error}).") from error
         codec = NeuralCodec(config)
         learning = {k: v for k, v in codec.state_dict().items() if k.endswith(TRAINING_ONLY)}
-        fill(codec, {**learning, **{k: v.float() for k, v in read_state(file).items()}}, file)
+        fill(codec, {**learning, **_as_floats(read_state(file))}, file)
         codec.quantizer.start_anew()
-        tokenizer = cls(codec, name, str(card.get("description", "")))
+        tokenizer = cls(codec, name, str(card.get("description", "")), int(card.get("decoder_bits", 16)))
         tokenizer.set_codebooks(int(card.get("codebooks", config.n_codebooks)))
         return tokenizer
 
@@ -82,7 +94,7 @@ class UnitokCodecTokenizer(CodecTokenizer):
         return tokenizer
 
     def save(self, folder: Path) -> None:
-        """Write the card and the weights, which are stored as float16."""
+        """Write the card and the weights: as float16, those of the decoder in 8 bits where `decoder_bits` says so."""
         from safetensors.torch import save_file
 
         write_card(
@@ -93,11 +105,13 @@ class UnitokCodecTokenizer(CodecTokenizer):
                 "description": self.description,
                 "weights": WEIGHTS_FILE,
                 "codebooks": self.n_codebooks,
+                **({} if self.decoder_bits == 16 else {"decoder_bits": self.decoder_bits}),
                 "model": asdict(self.model.config),
                 "fingerprint": self.fingerprint,
             },
         )
-        save_file(self._stored_weights(), folder / WEIGHTS_FILE)
+        weights = self._stored_weights()
+        save_file(weights if self.decoder_bits == 16 else self._with_small_decoder(weights), folder / WEIGHTS_FILE)
 
     def _fingerprint(self) -> str:
         """Hash encoder and codebooks as they are stored; without the decoder, as a better one reads the same codes."""
@@ -108,6 +122,17 @@ class UnitokCodecTokenizer(CodecTokenizer):
     def _stored_weights(self) -> dict[str, Tensor]:
         state = self.model.state_dict()
         return {k: v.cpu().half().contiguous() for k, v in state.items() if not k.endswith(TRAINING_ONLY)}
+
+    def _with_small_decoder(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights with the decoder's matrices in whole numbers of 8 bits, and the scales of their rows."""
+        stored = dict(weights)
+        for name, weight in self.model.decoder.state_dict(prefix="decoder.").items():
+            if weight.ndim > 1:
+                rows = weight.detach().cpu().float().flatten(1)
+                scales = (rows.abs().amax(dim=1) / 127).clamp_min(1e-12)
+                stored[name] = (rows / scales[:, None]).round().to(torch.int8).reshape(weight.shape)
+                stored[f"{name}{SCALES}"] = scales
+        return stored
 
     def _encode_row(self, wav: Tensor) -> Tensor:
         step = self.model.config.frame_length
@@ -151,3 +176,14 @@ class UnitokCodecTokenizer(CodecTokenizer):
     @property
     def _chunk_frames(self) -> int:
         return round(CHUNK_SECONDS * self.frame_rate_hz)
+
+
+def _as_floats(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return stored weights as float32: whole numbers times the scales of their rows."""
+    weights = {}
+    for name, tensor in stored.items():
+        if not name.endswith(SCALES):
+            scales = stored.get(f"{name}{SCALES}")
+            shape = (-1, *[1] * (tensor.ndim - 1))
+            weights[name] = tensor.float() if scales is None else tensor.float() * scales.reshape(shape)
+    return weights

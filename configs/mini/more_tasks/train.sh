@@ -79,7 +79,7 @@ stage_said() {
 
 stage_words() {
   sed -n '/^[^ ]/{s/[^|]*| *//; s/"[^"]*"//g; p}' /usr/share/wordnet/data.* >"$OUT/definitions.txt" # without the examples, some of which are held out
-  unitok words --texts "$OUT/definitions.txt" --manifest "$OUT"/corpus/train/{wordnet,grammar}/manifest.jsonl --least 6 --out "$OUT/words.tsv.xz"
+  unitok words --texts "$OUT/definitions.txt" --manifest "$OUT"/corpus/train/{wordnet,grammar}/manifest.jsonl --out "$OUT/words.tsv.xz"
 }
 
 stage_bilingual() {
