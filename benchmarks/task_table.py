@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import unitok
 from unitok.cli.synth import CORPORA
@@ -60,7 +61,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for name in args.tasks or model.tasks:
-        manifest = _manifest(name, args.corpora)
+        manifest = _manifest(model.task(name), args.corpora)
         if manifest is None:
             print(f"{name}: no corpus in {args.corpora} has its fields", flush=True)
             continue
@@ -125,12 +126,13 @@ def _beats(estimate: Estimate, trivial: Estimate, sign: float) -> bool:
     return estimate.low > trivial.high if sign > 0 else estimate.high < trivial.low
 
 
-def _manifest(task: str, corpora: Path) -> Path | None:
+def _manifest(task: Task, corpora: Path) -> Path | None:
     """Return the manifest of the first corpus that has the fields of a task."""
+    takes_audio = any(field.kind in ("audio", "semantic") or field.takes == "audio" for field in task.fields)
     kinds = {kind.maker.rpartition(".")[2]: kind.tasks.split() for kind in CORPORA.values()}
     for settings in sorted(corpora.glob("*/corpus.json")):
-        made: Mapping[str, str] = json.loads(settings.read_text())
-        if task in kinds.get(made["corpus"], ()):
+        made: Mapping[str, Any] = json.loads(settings.read_text())
+        if task.name in kinds.get(made["corpus"], ()) and not (takes_audio and made.get("text_only")):
             return settings.with_name("manifest.jsonl")
     return None
 
