@@ -139,13 +139,13 @@ class SentencePieceTokenizer:
         return cls(output.getvalue(), SentencePieceSettings(name=name, description=f"{model_type}, {size} ids"))
 
     def grown(self, texts: Iterable[str], size: int, name: str | None = None) -> SentencePieceTokenizer:
-        """Return this tokenizer with more pieces, so that texts take fewer ids; the ids there are mean what they meant.
+        """Return this tokenizer with more pieces, so that texts take fewer ids; old ids mean what they meant.
 
         Words as they are said (`Pronounced`) are spelled as before: a model that reads them reads what it knows.
 
         Args:
             texts: Where the new pieces are learned from.
-            size: Number of ids, those that there are included.
+            size: Number of ids, with those that are there.
             name: Name of the new tokenizer; default: that of this one.
 
         Raises:

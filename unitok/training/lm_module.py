@@ -491,12 +491,13 @@ def _grown_text(base: Checkpoint, name: str | None, adapter: Adapter | None) -> 
     if name is None:
         return base.text_tokenizer
     old, new = base.text_tokenizer, load_text_tokenizer(name)
-    alike = isinstance(old, SentencePieceTokenizer) and isinstance(new, SentencePieceTokenizer) and new.begins_as(old)
-    if alike and adapter is None:
+    if adapter is not None:
+        raise UnitokError("model.init_args: text_tokenizer is not set with adapter, which holds none. Remove it.")
+    if isinstance(old, SentencePieceTokenizer) and isinstance(new, SentencePieceTokenizer) and new.begins_as(old):
         return new
     raise UnitokError(
-        f"model.init_args: text_tokenizer '{name}' was not grown from that of '{base.name}', or an adapter is "
-        "trained. With init_from it is the checkpoint's, or made of it by unitok train-tokenizer --grow."
+        f"model.init_args: text_tokenizer '{name}' was not grown from that of '{base.name}'. With init_from it is the "
+        "checkpoint's, or made of it by unitok train-tokenizer --grow."
     )
 
 
